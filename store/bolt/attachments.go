@@ -38,7 +38,9 @@ func (b *Store) create(ctx context.Context, a store.Attachment, content, checksu
 			return err
 		}
 		tx.putChecksums(a.SHA256, checksums)
-		if content != nil {
+		c := &tx.created[len(tx.created)-1]
+		if c.checksums = bytes.Clone(checksums); content != nil {
+			c.content = len(tx.contents)
 			tx.contents = append(tx.contents, wal.Content{Bucket: schema.Staged, Key: a.ID[:], Bytes: content})
 		}
 		return nil
@@ -83,7 +85,7 @@ func createAttachment(tx *writeTx, a store.Attachment, autoCreate string) error 
 	tx.putAttachment(a)
 	usage.Bytes, usage.Files = usage.Bytes+a.Size, usage.Files+1
 	tx.saveUsage(home.entity.Space, usage)
-	tx.created = append(tx.created, created{a, home.entity.Space, usage})
+	tx.created = append(tx.created, created{Attachment: a, content: -1, space: home.entity.Space, usage: usage})
 	tx.enqueue(store.AttachmentCreated, a, home.entity.Space)
 	return nil
 }
@@ -203,21 +205,29 @@ func (tx *writeTx) saveUsage(slug string, u store.Usage) {
 
 // Attachment implements Attachments.
 func (b *Store) Attachment(ctx context.Context, id uuid.UUID) (a store.Attachment, err error) {
-	read := func(tx *dbfile.Tx) (store.Attachment, error) {
-		a, err := b.visibleAttachment(tx, id)
-		if err != nil {
-			return a, err
-		}
-		return a, make(userNames).fill(tx, &b.users, &a)
-	}
 	if !b.unflushed.has(id) {
-		return latest(ctx, b, &b.attachments, id, read)
+		return latest(ctx, b, &b.attachments, id, func(tx *dbfile.Tx) (store.Attachment, error) { return b.namedAttachment(tx, id, nil) })
 	}
-	err = b.viewAll(ctx, func(tx *dbfile.Tx) error {
-		a, err = read(tx)
+	look := func(u *unflushed) *created { return u.ids[id] }
+	err = viewWith(ctx, b, look, func(tx *dbfile.Tx, ahead *created) (err error) {
+		a, err = b.namedAttachment(tx, id, ahead)
 		return err
 	})
 	return a, err
+}
+
+// namedAttachment returns an attachment that is not hidden, with the name of its uploader.
+// ahead is what the database lacks of it, or nil.
+func (b *Store) namedAttachment(tx *dbfile.Tx, id uuid.UUID, ahead *created) (a store.Attachment, err error) {
+	if ahead != nil {
+		a, err = b.visible(tx, ahead.Attachment)
+	} else {
+		a, err = b.visibleAttachment(tx, id)
+	}
+	if err != nil {
+		return a, err
+	}
+	return a, make(userNames).fill(tx, &b.users, &a)
 }
 
 // visibleAttachment is records.Attachment for callers: it hides what is in the trash, or
@@ -227,9 +237,14 @@ func (b *Store) visibleAttachment(tx *dbfile.Tx, id uuid.UUID) (store.Attachment
 	if err != nil {
 		return a, err
 	}
+	return b.visible(tx, a)
+}
+
+// visible returns an attachment unless it is hidden.
+func (b *Store) visible(tx *dbfile.Tx, a store.Attachment) (store.Attachment, error) {
 	hidden, err := b.isHidden(tx, a.Parent)
 	if err == nil && hidden {
-		err = store.NoAttachment(id)
+		err = store.NoAttachment(a.ID)
 	}
 	return a, err
 }
@@ -260,24 +275,30 @@ func (n userNames) of(tx *dbfile.Tx, users *dbfile.Cache[schema.UserRecord], id 
 }
 
 // AttachmentsOf implements Attachments.
-func (b *Store) AttachmentsOf(ctx context.Context, p store.Parent, after uuid.UUID, limit int) ([]store.Attachment, error) {
-	return attachmentList{
-		view: b.viewIf(b.unflushed.hasUnder(p)), bucket: schema.Attachments, prefix: schema.ParentKey(p), hidden: b.isHidden,
+func (b *Store) AttachmentsOf(ctx context.Context, p store.Parent, after uuid.UUID, limit int) (list []store.Attachment, err error) {
+	l := attachmentList{
+		bucket: schema.Attachments, prefix: schema.ParentKey(p), hidden: b.isHidden,
 		read: func(_ *dbfile.Tx, id uuid.UUID, record []byte) (store.Attachment, error) {
 			return records.DecodeAttachment(p, id, record)
 		},
-	}.of(ctx, b, after, limit)
+	}
+	look := func(u *unflushed) []store.Attachment { return u.of(p, after) }
+	err = viewWith(ctx, b, look, func(tx *dbfile.Tx, ahead []store.Attachment) (err error) {
+		list, err = l.of(tx, b, ahead, after, limit)
+		return err
+	})
+	return list, err
 }
 
 // AllAttachments implements Attachments.
 func (b *Store) AllAttachments(ctx context.Context, after uuid.UUID, limit int) ([]store.Attachment, error) {
 	return attachmentList{
-		view: b.viewAll, bucket: schema.AttachmentIDs, hidden: b.isGone,
+		bucket: schema.AttachmentIDs, hidden: b.isGone,
 		read: func(tx *dbfile.Tx, id uuid.UUID, _ []byte) (store.Attachment, error) {
 			a, _, err := records.Stored(tx, id)
 			return a, err
 		},
-	}.of(ctx, b, after, limit)
+	}.ofAll(ctx, b, after, limit)
 }
 
 // lists are buffers in which lists grow before they are copied and returned, so
@@ -286,20 +307,49 @@ var lists = sync.Pool{New: func() any { return new([]store.Attachment) }}
 
 // attachmentList lists the attachments whose ids are under a prefix of a bucket.
 type attachmentList struct {
-	view           viewer
 	bucket, prefix []byte
 	hidden         func(*dbfile.Tx, store.Parent) (bool, error) // whether what belongs to a parent is left out
 	skip           []byte                                       // the value of those that are left out; nil for none
 	read           func(tx *dbfile.Tx, id uuid.UUID, value []byte) (store.Attachment, error)
 }
 
-// of returns at most limit behind an id.
-func (l attachmentList) of(ctx context.Context, b *Store, after uuid.UUID, limit int) ([]store.Attachment, error) {
+// ofAll is of, in a transaction that lacks nothing.
+func (l attachmentList) ofAll(ctx context.Context, b *Store, after uuid.UUID, limit int) (list []store.Attachment, err error) {
+	err = b.viewAll(ctx, func(tx *dbfile.Tx) (err error) {
+		list, err = l.of(tx, b, nil, after, limit)
+		return err
+	})
+	return list, err
+}
+
+// of returns at most limit behind an id, with those that the transaction lacks.
+func (l attachmentList) of(tx *dbfile.Tx, b *Store, ahead []store.Attachment, after uuid.UUID, limit int) ([]store.Attachment, error) {
 	grown := lists.Get().(*[]store.Attachment)
 	list := (*grown)[:0]
-	err := l.view(ctx, func(tx *dbfile.Tx) error {
-		uploaders, hidden := make(userNames), make(parentCache)
-		var before store.Attachment // usually of the same parent and uploader
+	uploaders, hidden := make(userNames), make(parentCache)
+	var before store.Attachment // usually of the same parent and uploader
+	add := func(a store.Attachment) error {
+		if len(list) == 0 || a.Parent != before.Parent {
+			if is, err := hidden.says(l.hidden, tx, a.Parent); err != nil || is {
+				return err
+			}
+		}
+		if a.Uploader = before.Uploader; len(list) == 0 || a.UploaderID != before.UploaderID {
+			if err := uploaders.fill(tx, &b.users, &a); err != nil {
+				return err
+			}
+		}
+		list, before = append(list, a), a
+		return nil
+	}
+	// addAhead adds those that the transaction lacks whose ids are before one.
+	addAhead := func(end uuid.UUID) (err error) {
+		for ; err == nil && len(list) < limit && len(ahead) > 0 && byID(ahead[0].ID, end) < 0; ahead = ahead[1:] {
+			err = add(ahead[0])
+		}
+		return err
+	}
+	addAll := func() error {
 		for rest, value := range tx.Under(l.bucket, l.prefix, after[:]) {
 			if len(list) >= limit {
 				return nil
@@ -312,25 +362,19 @@ func (l attachmentList) of(ctx context.Context, b *Store, after uuid.UUID, limit
 				return err
 			}
 			a, err := l.read(tx, id, value)
+			if err == nil {
+				err = addAhead(id)
+			}
+			if err == nil && len(list) < limit {
+				err = add(a)
+			}
 			if err != nil {
 				return err
 			}
-			if len(list) == 0 || a.Parent != before.Parent {
-				if is, err := hidden.says(l.hidden, tx, a.Parent); err != nil {
-					return err
-				} else if is {
-					continue
-				}
-			}
-			if a.Uploader = before.Uploader; len(list) == 0 || a.UploaderID != before.UploaderID {
-				if err := uploaders.fill(tx, &b.users, &a); err != nil {
-					return err
-				}
-			}
-			list, before = append(list, a), a
 		}
-		return nil
-	})
+		return addAhead(uuid.Max)
+	}
+	err := addAll()
 	out := append([]store.Attachment(nil), list...)
 	clear(list)
 	*grown = list
@@ -441,17 +485,20 @@ func (b *Store) Referenced(ctx context.Context, sha256 [32]byte) (found bool, er
 // AttachmentsWith implements Attachments.
 func (b *Store) AttachmentsWith(ctx context.Context, sha256 [32]byte, limit int) ([]store.Attachment, error) {
 	return attachmentList{
-		view: b.viewAll, bucket: schema.Contents, prefix: sha256[:], hidden: b.isHidden, skip: schema.InTrash,
+		bucket: schema.Contents, prefix: sha256[:], hidden: b.isHidden, skip: schema.InTrash,
 		read: func(tx *dbfile.Tx, id uuid.UUID, _ []byte) (store.Attachment, error) {
 			return records.Attachment(tx, id)
 		},
-	}.of(ctx, b, uuid.Nil, limit)
+	}.ofAll(ctx, b, uuid.Nil, limit)
 }
 
 // Checksums implements Attachments.
 func (b *Store) Checksums(ctx context.Context, sha256 [32]byte) (checksums []byte, err error) {
-	err = b.viewIf(b.unflushed.hasContent(sha256))(ctx, func(tx *dbfile.Tx) error {
-		checksums = bytes.Clone(tx.Get(schema.Checksums, sha256[:])) // a read-only copy of an older database lacks the bucket
+	look := func(u *unflushed) []byte { return u.checksumsOf(sha256) }
+	err = viewWith(ctx, b, look, func(tx *dbfile.Tx, ahead []byte) error {
+		if checksums = bytes.Clone(ahead); checksums == nil {
+			checksums = bytes.Clone(tx.Get(schema.Checksums, sha256[:])) // a read-only copy of an older database lacks the bucket
+		}
 		if checksums == nil {
 			return store.ErrNotFound
 		}

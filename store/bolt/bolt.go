@@ -278,7 +278,7 @@ func (b *Store) viewAll(ctx context.Context, read func(*dbfile.Tx) error) error 
 }
 
 // viewCommitted is viewAll without committing the log first: for buckets that small
-// uploads do not write, or that unflushed shows to be unaffected.
+// uploads do not write. See viewWith for the others.
 func (b *Store) viewCommitted(ctx context.Context, read func(*dbfile.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -302,18 +302,6 @@ func latest[K comparable, V any](ctx context.Context, b *Store, cache *dbfile.La
 		return err
 	})
 	return value, err
-}
-
-// viewer is the type of viewAll and viewCommitted.
-type viewer func(ctx context.Context, read func(*dbfile.Tx) error) error
-
-// viewIf returns viewAll for data that is in the log only, and viewCommitted for
-// the rest.
-func (b *Store) viewIf(unflushed bool) viewer {
-	if unflushed {
-		return b.viewAll
-	}
-	return b.viewCommitted
 }
 
 // Snapshot implements store.Snapshotter. It writes a database that Open opens.

@@ -92,7 +92,7 @@ func (c *Catalog) Settle(ctx context.Context, places []blobs.Place) error {
 			}
 			old[p.Ref] = p.Object
 			tx.Put(schema.Places, p.Ref[:], schema.EncodePlace(p))
-			tx.settled = append(tx.settled, p.Ref)
+			tx.settled = append(tx.settled, p)
 		}
 		return nil
 	})
@@ -188,7 +188,17 @@ func (c *Catalog) discardIntents(ctx context.Context, which func(*writeTx) ([]bl
 // Place implements blobs.Catalog.
 func (c *Catalog) Place(ctx context.Context, ref blobs.Ref) (place blobs.Place, err error) {
 	there := false
-	err = c.viewIf(c.unflushed.hasPlace(ref))(ctx, func(tx *dbfile.Tx) error {
+	look := func(u *unflushed) *blobs.Place {
+		if p, is := u.places[ref]; is {
+			return &p
+		}
+		return nil
+	}
+	err = viewWith(ctx, c.Store, look, func(tx *dbfile.Tx, ahead *blobs.Place) error {
+		if there = ahead != nil; there {
+			place = *ahead
+			return nil
+		}
 		return placeOf(tx, ref, func(p blobs.Place) { place, there = p, true })
 	})
 	if err == nil && !there {

@@ -71,10 +71,10 @@ type writeTx struct {
 	batch     wal.Batch
 	contents  []wal.Content // to be staged; their entries follow when their places are known
 	created   []created
-	settled   []blobs.Ref // contents with a new place in an object store
-	direct    bool        // it wrote what viewCommitted reads
-	chained   bool        // it has entries in the audit log
-	hasEvents bool        // it may have events, including those of earlier batches
+	settled   []blobs.Place // new places of contents in an object store
+	direct    bool          // it wrote what viewCommitted reads
+	chained   bool          // it has entries in the audit log
+	hasEvents bool          // it may have events, including those of earlier batches
 }
 
 // Put hides that of dbfile.Tx, which the write-ahead log would not record.

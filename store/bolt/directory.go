@@ -283,8 +283,13 @@ func (b *Store) DeleteUser(ctx context.Context, id uuid.UUID) error {
 
 // Space implements Directory.
 func (b *Store) Space(ctx context.Context, slug string) (s store.Space, u store.Usage, err error) {
-	used, isAhead := b.unflushed.usageOf(slug)
-	err = b.viewCommitted(ctx, func(tx *dbfile.Tx) error {
+	look := func(u *unflushed) *store.Usage {
+		if used, is := u.usage[slug]; is {
+			return &used
+		}
+		return nil
+	}
+	err = viewWith(ctx, b, look, func(tx *dbfile.Tx, ahead *store.Usage) error {
 		record, err := dbfile.Load[schema.SpaceRecord](tx, schema.Spaces, []byte(slug))
 		if err != nil {
 			return err
@@ -292,13 +297,13 @@ func (b *Store) Space(ctx context.Context, slug string) (s store.Space, u store.
 		if record == nil {
 			return store.NoSpace(slug)
 		}
-		s = record.Space(slug)
+		if s = record.Space(slug); ahead != nil {
+			u = *ahead
+			return nil
+		}
 		u, err = records.Usage(tx, slug)
 		return err
 	})
-	if isAhead {
-		u = used
-	}
 	return s, u, err
 }
 

@@ -122,6 +122,11 @@ func (w *writeTx) stage(places []wal.Place) error {
 			return err
 		}
 	}
+	for i, c := range w.created {
+		if c.content >= 0 {
+			w.created[i].place = places[c.content]
+		}
+	}
 	w.staged.added = append(w.staged.added, places...)
 	return nil
 }
@@ -208,36 +213,47 @@ func (b *Store) StagedContent(ctx context.Context, sha256 [32]byte) (content []b
 // the newest copy is damaged.
 const copiesTried = 1000
 
+// stagedCopies are copies of a content, each staged with a record.
+type stagedCopies struct {
+	ids     []uuid.UUID
+	entries []stagedEntry
+}
+
+func (s *stagedCopies) add(id uuid.UUID, e stagedEntry) {
+	s.ids, s.entries = append(s.ids, id), append(s.entries, e)
+}
+
 // stagedContent returns the first intact one of the newest copies of a content, or the
 // first error.
 func (b *Store) stagedContent(ctx context.Context, sha256 [32]byte, copies int) (content []byte, err error) {
-	var ids []uuid.UUID
-	var entries []stagedEntry
-	err = b.viewIf(b.unflushed.hasContent(sha256))(ctx, func(tx *dbfile.Tx) error {
+	var found stagedCopies
+	look := func(u *unflushed) stagedCopies { return u.stagedOf(sha256) }
+	err = viewWith(ctx, b, look, func(tx *dbfile.Tx, ahead stagedCopies) error {
+		found = ahead
 		for id := range newestWith(tx, sha256) {
+			if len(found.ids) >= copies {
+				return nil
+			}
 			var e stagedEntry
 			is := false
 			damaged := dbfile.Caught(func() error { e, is = b.stagedWith(tx, id); return nil })
 			if damaged != nil && copies == 1 {
 				return damaged
 			}
-			if damaged != nil || !is {
-				continue
-			}
-			if ids, entries = append(ids, uuid.UUID(id)), append(entries, e); len(ids) == copies {
-				return nil
+			if damaged == nil && is {
+				found.add(uuid.UUID(id), e)
 			}
 		}
 		return nil
 	})
-	if err == nil && len(ids) == 0 {
+	if err == nil && len(found.ids) == 0 {
 		err = store.ErrNotFound
 	}
 	if err != nil {
 		return nil, err
 	}
-	for i, e := range entries {
-		content, failed := b.readStaged(ctx, ids[i], e)
+	for i, e := range found.entries {
+		content, failed := b.readStaged(ctx, found.ids[i], e)
 		if failed == nil {
 			return content, nil
 		}

@@ -2,257 +2,37 @@ package bolt
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
+	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/google/uuid"
 
 	"attachd/blobs"
-	"attachd/blobs/durable"
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
-	"attachd/store/bolt/schema"
 	"attachd/store/bolt/wal"
 )
 
-const (
-	// walTime is how long changes stay in the write-ahead log alone at most.
-	walTime = 250 * time.Millisecond
-	// walRetry is after how long a failed commit of those changes is retried.
-	walRetry = time.Second
-	// movedAtMost is how many bytes moveStaged may move beyond the size of the log: more
-	// than an earlier version staged.
-	movedAtMost = 64 << 20
-)
-
-// walKey is the key of the log's position in schema.Meta.
-var walKey = []byte("log")
-
-// ErrLogDamaged means that the write-ahead log was damaged after it was written.
-var ErrLogDamaged = wal.ErrDamaged
-
-// replayOlder commits the changes that the log of an earlier version has and the database
-// lacks, and removes that log.
-func (b *Store) replayOlder(opts Options) error {
-	if opts.OlderLog == "" {
-		return nil
-	}
-	base, stored, err := b.logPosition()
-	if err != nil {
-		return err
-	}
-	older, err := wal.OpenOlder(opts.OlderLog, stored, base)
-	if older == nil || err != nil {
-		return err
-	}
-	err = b.file.WithRoom(func() error {
-		err := b.file.Update(func(tx *dbfile.Tx) error { return older.Replay(tx) })
-		if durable.IsFull(err) {
-			older.GiveBack()
-		}
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("repeat what is in the log: %w", err)
-	}
-	return older.Remove()
-}
-
-// logPosition returns the number of the last commit, and what it stored of the log.
-func (b *Store) logPosition() (base int, stored []byte, err error) {
-	err = b.file.View(func(tx *dbfile.Tx) error {
-		base, stored = tx.ID(), bytes.Clone(tx.Get(schema.Meta, walKey))
-		return nil
-	})
-	return base, stored, err
-}
-
-// openLog opens the write-ahead log, and commits the changes that it has and the database
-// lacks. A copy of a database has none, and nothing that is in one.
-func (b *Store) openLog(opts Options) error {
-	base, stored, err := b.logPosition()
-	if err != nil {
-		return err
-	}
-	if opts.Log == "" {
-		if stored == nil {
-			return nil
-		}
-		return b.file.Update(forgetLog)
-	}
-	above, err := b.lastSegment()
-	if err != nil {
-		return err
-	}
-	log, err := wal.Open(opts.Log, stored, above, wal.Options{Size: opts.LogSize, Room: opts.LogRoom, Own: opts.Own, Write: opts.Logged, Failed: opts.LogFailed})
-	if err != nil {
-		return err
-	}
-	b.log = log
-	if err := log.Recover(base, stored); err != nil || !log.Unflushed() && !log.Others {
-		return err
-	}
-	if log.Others {
-		if err := b.setAside(opts.Log); err != nil {
-			return err
-		}
-	}
-	err = b.file.WithRoom(func() error {
-		err := b.file.Update(func(tx *dbfile.Tx) error {
-			return errors.Join(log.Replay(tx), tx.Put(schema.Meta, walKey, log.Position()))
-		})
-		if durable.IsFull(err) {
-			log.GiveBack()
-		}
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("repeat what is in the log: %w", err)
-	}
-	log.Committed()
-	return nil
-}
-
-// setAside keeps the log of another database, or of a later state of this one: whoever
-// went back to a copy may want to put that database back.
-func (b *Store) setAside(log string) error {
-	aside, err := b.log.SetAside()
-	if err != nil {
-		return fmt.Errorf("the log in %s has records that are not for this database, which is an older or another one, and it cannot be kept in %s: %w. Move the folder %s away together with the other database, and start again", log, aside, err, log)
-	}
-	b.doubts = fmt.Errorf("the log in %s has records that are not for this database, which is an older or another one. All its files are kept in %s too: when the other database is put back, copy them to %s before the start. If it is not needed any more, delete that folder", log, aside, log)
-	return nil
-}
-
-// forgetLog makes a database a copy, to which no log belongs.
-func forgetLog(tx *dbfile.Tx) error {
-	if tx.HasBucket(schema.Staged) {
-		err := errors.Join(tx.DeleteBucket(schema.Staged), makeBucket(tx, schema.Staged))
-		if err != nil {
-			return err
-		}
-	}
-	return tx.Delete(schema.Meta, walKey)
-}
-
-func makeBucket(tx *dbfile.Tx, name []byte) error {
-	_, err := tx.CreateBucket(name)
-	return err
-}
-
-// lastSegment is the highest number of a segment that an entry names.
-func (b *Store) lastSegment() (last uint64, err error) {
-	err = b.file.View(func(tx *dbfile.Tx) error {
-		if tx.Refused(schema.Staged) != nil || tx.Bucket(schema.Staged) == nil {
-			return nil
-		}
-		entries := tx.Readable(schema.Staged)
-		for key, value := entries.First(); key != nil; key, value = entries.Next() {
-			if p, err := wal.DecodePlace(value); err == nil {
-				last = max(last, p.Segment)
-			}
-		}
-		return nil
-	})
-	return last, err
-}
-
-// moveStaged moves the contents that an earlier version staged in the database to the
-// log. The database names them there in the commit that removes them here.
-func (b *Store) moveStaged(opts Options) error {
-	is, first := false, false
-	err := b.file.View(func(tx *dbfile.Tx) error {
-		is = tx.Refused(schema.Pending) == nil && tx.Tx.Bucket(schema.Pending) != nil
-		first = tx.HasNone(schema.Staged)
-		return nil
-	})
-	if err != nil || !is || opts.Log == "" {
-		return err
-	}
-	if opts.TakeOver != nil {
-		if err := opts.TakeOver(); err != nil {
-			return err
-		}
-	}
-	b.log.Size += movedAtMost
-	b.log.Room = nil // the database gives back as much
-	defer func() { b.log.Size, b.log.Room = b.log.Size-movedAtMost, opts.LogRoom }()
-	err = b.file.WithRoom(func() error {
-		if b.log.Reset(); first { // what is in the log is of a start that was killed, or of the try before
-			if err := b.log.Free(false); err != nil {
-				return err
-			}
-		}
-		return b.file.Update(b.moveAll)
-	})
-	if err != nil {
-		return fmt.Errorf("move small uploads to the log: %w", err)
-	}
-	b.log.Committed()
-	return nil
-}
-
-func (b *Store) moveAll(tx *dbfile.Tx) error {
-	var some []wal.Content
-	size := 0
-	move := func() error {
-		places, err := b.addToLog(tx, some)
-		for i, p := range places {
-			err = errors.Join(err, tx.Put(schema.Staged, some[i].Key, p.Encode()))
-		}
-		some, size = some[:0], 0
-		return err
-	}
-	entries := tx.Readable(schema.Pending)
-	for id, content := entries.First(); id != nil; id, content = entries.Next() {
-		if entries.Bad != nil {
-			// Its place is nowhere.
-			if err := tx.Put(schema.Staged, id, wal.Place{}.Encode()); err != nil {
-				return err
-			}
-			continue
-		}
-		if !tx.Has(schema.AttachmentIDs, id) {
-			continue
-		}
-		some = append(some, wal.Content{Bucket: schema.Staged, Key: id, Bytes: content})
-		if size += len(content); size >= maxTogetherBytes {
-			if err := move(); err != nil {
-				return err
-			}
-		}
-	}
-	if err := move(); err != nil {
-		return err
-	}
-	return errors.Join(tx.DeleteBucket(schema.Pending), tx.Put(schema.Meta, walKey, b.log.Position()))
-}
-
-// addToLog adds a record of contents only. The error has the cause, for WithRoom.
-func (b *Store) addToLog(tx *dbfile.Tx, contents []wal.Content) ([]wal.Place, error) {
-	if !b.log.Ready() {
-		return nil, errors.Join(store.ErrNotStaged, b.log.Cause)
-	}
-	places, fits := b.log.Fit(nil, contents, false)
-	if !fits || !b.log.Add(tx.ID()-1) {
-		return nil, errors.Join(store.ErrNotStaged, b.log.Cause)
-	}
-	return places, nil
-}
-
-// unflushed is an index of the changes that the write-ahead log has and the
-// database lacks. Readers consult it before they read the database, which shows
-// them only what was last committed, so that they do not miss acknowledged changes.
+// unflushed is an index of the changes that the write-ahead log has and the database
+// lacks. Readers take what they need of them from here, since a read of the database sees
+// only what was last committed, and a commit takes as long as the disk does.
+//
+// These changes are creations of attachments and places of contents in an object store,
+// and all of them were made after the same commit. What else is changed is committed at
+// once, together with them. So a reader that finds this commit in the database finds the
+// latest state there, but for what is here.
 type unflushed struct {
-	some    atomic.Bool
-	mu      sync.RWMutex
-	ids     map[uuid.UUID]bool
-	parents map[store.Parent]bool
-	content map[[32]byte]bool
-	places  map[[32]byte]bool      // contents whose places in an object store were settled
+	some atomic.Bool
+	mu   sync.RWMutex
+	// cleared counts how often what was unflushed was committed.
+	cleared uint64
+	base    int // the number of the commit that they follow
+	ids     map[uuid.UUID]*created
+	parents map[store.Parent][]*created
+	content map[[32]byte][]*created
+	places  map[blobs.Ref]blobs.Place
 	usage   map[string]store.Usage // by space
 }
 
@@ -260,22 +40,29 @@ type unflushed struct {
 // with it.
 type created struct {
 	store.Attachment
-	space string
-	usage store.Usage
+	checksums []byte // of its content, or nil
+	content   int    // the index in writeTx.contents of what is staged with it; -1 for nothing
+	place     wal.Place
+	space     string
+	usage     store.Usage
 }
 
-func (u *unflushed) add(all []created, settled []blobs.Ref) {
+// add adds what was written to the log after the commit base.
+func (u *unflushed) add(base int, all []created, settled []blobs.Place) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.ids == nil {
-		u.ids, u.parents, u.usage = map[uuid.UUID]bool{}, map[store.Parent]bool{}, map[string]store.Usage{}
-		u.content, u.places = map[[32]byte]bool{}, map[[32]byte]bool{}
+		u.ids, u.parents, u.content = map[uuid.UUID]*created{}, map[store.Parent][]*created{}, map[[32]byte][]*created{}
+		u.places, u.usage = map[blobs.Ref]blobs.Place{}, map[string]store.Usage{}
 	}
+	u.base = base
 	for _, c := range all {
-		u.ids[c.ID], u.parents[c.Parent], u.content[c.SHA256], u.usage[c.space] = true, true, true, c.usage
+		u.ids[c.ID], u.usage[c.space] = &c, c.usage
+		u.parents[c.Parent] = append(u.parents[c.Parent], &c)
+		u.content[c.SHA256] = append(u.content[c.SHA256], &c)
 	}
-	for _, ref := range settled {
-		u.places[ref] = true
+	for _, p := range settled {
+		u.places[p.Ref] = p
 	}
 	u.some.Store(true)
 }
@@ -287,36 +74,86 @@ func (u *unflushed) clear() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.some.Store(false)
+	u.cleared++
 	u.ids, u.parents, u.content, u.places, u.usage = nil, nil, nil, nil, nil
 }
 
-func (u *unflushed) has(id uuid.UUID) bool { return u.says(func() bool { return u.ids[id] }) }
-
-func (u *unflushed) hasUnder(p store.Parent) bool { return u.says(func() bool { return u.parents[p] }) }
-
-func (u *unflushed) hasContent(sha256 [32]byte) bool {
-	return u.says(func() bool { return u.content[sha256] })
+// viewWith is viewCommitted for a read that takes from what is unflushed too. look returns
+// what it needs of that, under the lock, and read gets it together with a transaction that
+// lacks just that: the zero value where nothing is unflushed, or the transaction has it. It
+// may be called twice.
+func viewWith[V any](ctx context.Context, b *Store, look func(*unflushed) V, read func(tx *dbfile.Tx, ahead V) error) error {
+	for {
+		var none V
+		ahead, base, cleared, some := none, 0, uint64(0), b.unflushed.some.Load()
+		if some {
+			b.unflushed.mu.RLock()
+			if some = b.unflushed.some.Load(); some {
+				ahead, base, cleared = look(&b.unflushed), b.unflushed.base, b.unflushed.cleared
+			}
+			b.unflushed.mu.RUnlock()
+		}
+		apart := false
+		err := b.viewCommitted(ctx, func(tx *dbfile.Tx) error {
+			if apart = some && tx.ID() == base; apart {
+				return read(tx, ahead)
+			}
+			return read(tx, none)
+		})
+		// A copy that replaced the file counts its commits anew. Before it does, what is
+		// unflushed is committed.
+		if !apart || !b.unflushed.wasCleared(cleared) {
+			return err
+		}
+	}
 }
 
-func (u *unflushed) hasPlace(sha256 [32]byte) bool {
-	return u.says(func() bool { return u.places[sha256] })
+func (u *unflushed) wasCleared(since uint64) bool {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	return u.cleared != since
 }
 
-func (u *unflushed) usageOf(space string) (usage store.Usage, known bool) {
-	known = u.says(func() (is bool) {
-		usage, is = u.usage[space]
-		return is
-	})
-	return usage, known
+// of lists the attachments of a parent behind an id, in the order of their ids.
+func (u *unflushed) of(p store.Parent, after uuid.UUID) (list []store.Attachment) {
+	for _, c := range u.parents[p] {
+		if byID(c.ID, after) > 0 {
+			list = append(list, c.Attachment)
+		}
+	}
+	slices.SortFunc(list, func(a, b store.Attachment) int { return byID(a.ID, b.ID) })
+	return list
 }
 
-// says calls is under the lock, unless nothing is unflushed, which is the usual
-// case.
-func (u *unflushed) says(is func() bool) bool {
+// has says whether an attachment is in the log only.
+func (u *unflushed) has(id uuid.UUID) (is bool) {
 	if !u.some.Load() {
 		return false
 	}
 	u.mu.RLock()
 	defer u.mu.RUnlock()
-	return is()
+	return u.ids[id] != nil
+}
+
+func byID(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) }
+
+// checksumsOf returns the newest checksums of a content.
+func (u *unflushed) checksumsOf(sha256 [32]byte) []byte {
+	for _, c := range slices.Backward(u.content[sha256]) {
+		if len(c.checksums) > 0 {
+			return c.checksums
+		}
+	}
+	return nil
+}
+
+// stagedOf lists the ids with which a content is staged, and where its bytes are, the newest
+// first.
+func (u *unflushed) stagedOf(sha256 [32]byte) (all stagedCopies) {
+	for _, c := range slices.Backward(u.content[sha256]) {
+		if c.content >= 0 {
+			all.add(c.ID, stagedEntry{Place: c.place})
+		}
+	}
+	return all
 }

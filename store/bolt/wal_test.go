@@ -33,11 +33,18 @@ type logged struct {
 	commits atomic.Int64
 	records atomic.Int64
 	fails   atomic.Pointer[error] // the error of every commit
+	held    atomic.Pointer[held]  // where every commit waits
 	logs    atomic.Pointer[error] // the error of every record
 	late    atomic.Pointer[error] // the same, after it was written
 	told    atomic.Int64          // how often the log failed
 	made    []store.Attachment    // acknowledged
 	filed   map[uuid.UUID]bool    // those that were not staged
+}
+
+// held holds commits, as a disk does that is slow.
+type held struct {
+	begun chan struct{} // has an element for each commit that waits
+	end   chan struct{} // closed when they go on
 }
 
 // newLogged creates one whose log has been created and is used.
@@ -49,6 +56,10 @@ func newLogged(t *testing.T) *logged {
 		Log: logOf(l.path),
 		Commit: func(tx *bbolt.Tx) error {
 			l.commits.Add(1)
+			if h := l.held.Load(); h != nil {
+				h.begun <- struct{}{}
+				<-h.end
+			}
 			if failure := l.fails.Load(); failure != nil {
 				return *failure
 			}
