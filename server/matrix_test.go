@@ -123,33 +123,39 @@ var inMatrix = map[server.Route]struct {
 	do      right
 	granted int
 }{
-	{Method: "GET", Pattern: "/catalog/spaces/:space/products/:product/attachments"}:  {toRead, 200},
-	{Method: "POST", Pattern: "/catalog/spaces/:space/products/:product/attachments"}: {toUpload, 201},
-	{Method: "GET", Pattern: "/catalog/attachments/:attachment/download"}:             {toRead, 200},
-	{Method: "POST", Pattern: "/catalog/attachments/:attachment/links"}:               {toRead, 201},
-	{Method: "DELETE", Pattern: "/catalog/attachments/:attachment"}:                   {toDelete, 200},
-	{Method: "GET", Pattern: "/issues/tickets/:ticket/attachments"}:                   {toRead, 200},
-	{Method: "POST", Pattern: "/issues/tickets/:ticket/attachments"}:                  {toUpload, 201},
-	{Method: "GET", Pattern: "/issues/attachments/:attachment"}:                       {toRead, 200},
-	{Method: "POST", Pattern: "/issues/attachments/:attachment/links"}:                {toRead, 201},
-	{Method: "DELETE", Pattern: "/issues/attachments/:attachment"}:                    {toDelete, 200},
-	{Method: "GET", Pattern: "/meetings/:meeting/attachments"}:                        {toRead, 200},
-	{Method: "POST", Pattern: "/meetings/:meeting/attachments"}:                       {toUpload, 201},
-	{Method: "GET", Pattern: "/meetings/:meeting/attachments/:attachment"}:            {toRead, 200},
-	{Method: "POST", Pattern: "/meetings/:meeting/attachments/:attachment/links"}:     {toRead, 201},
-	{Method: "DELETE", Pattern: "/meetings/:meeting/attachments/:attachment"}:         {toDelete, 200},
-	{Method: "GET", Pattern: "/catalog/attachments/:attachment/thumbnail"}:            {toRead, 200},
-	{Method: "GET", Pattern: "/catalog/attachments/:attachment/preview"}:              {toRead, 200},
-	{Method: "GET", Pattern: "/issues/attachments/:attachment/thumbnail"}:             {toRead, 200},
-	{Method: "GET", Pattern: "/issues/attachments/:attachment/preview"}:               {toRead, 200},
-	{Method: "GET", Pattern: "/meetings/:meeting/attachments/:attachment/thumbnail"}:  {toRead, 200},
-	{Method: "GET", Pattern: "/meetings/:meeting/attachments/:attachment/preview"}:    {toRead, 200},
-	{Method: "GET", Pattern: "/catalog/spaces/:space/products/:product/trash"}:        {toRead, 200},
-	{Method: "GET", Pattern: "/issues/tickets/:ticket/trash"}:                         {toRead, 200},
-	{Method: "GET", Pattern: "/meetings/:meeting/trash"}:                              {toRead, 200},
-	{Method: "POST", Pattern: "/catalog/attachments/:attachment/restore"}:             {toDelete, 200},
-	{Method: "POST", Pattern: "/issues/attachments/:attachment/restore"}:              {toDelete, 200},
-	{Method: "POST", Pattern: "/meetings/:meeting/attachments/:attachment/restore"}:   {toDelete, 200},
+	{Method: "GET", Pattern: "/catalog/spaces/:space/products/:product/attachments"}:      {toRead, 200},
+	{Method: "POST", Pattern: "/catalog/spaces/:space/products/:product/attachments"}:     {toUpload, 201},
+	{Method: "GET", Pattern: "/catalog/attachments/:attachment/download"}:                 {toRead, 200},
+	{Method: "POST", Pattern: "/catalog/attachments/:attachment/links"}:                   {toRead, 201},
+	{Method: "DELETE", Pattern: "/catalog/attachments/:attachment"}:                       {toDelete, 200},
+	{Method: "GET", Pattern: "/issues/tickets/:ticket/attachments"}:                       {toRead, 200},
+	{Method: "POST", Pattern: "/issues/tickets/:ticket/attachments"}:                      {toUpload, 201},
+	{Method: "GET", Pattern: "/issues/attachments/:attachment"}:                           {toRead, 200},
+	{Method: "POST", Pattern: "/issues/attachments/:attachment/links"}:                    {toRead, 201},
+	{Method: "DELETE", Pattern: "/issues/attachments/:attachment"}:                        {toDelete, 200},
+	{Method: "GET", Pattern: "/meetings/:meeting/attachments"}:                            {toRead, 200},
+	{Method: "POST", Pattern: "/meetings/:meeting/attachments"}:                           {toUpload, 201},
+	{Method: "GET", Pattern: "/meetings/:meeting/attachments/:attachment"}:                {toRead, 200},
+	{Method: "POST", Pattern: "/meetings/:meeting/attachments/:attachment/links"}:         {toRead, 201},
+	{Method: "DELETE", Pattern: "/meetings/:meeting/attachments/:attachment"}:             {toDelete, 200},
+	{Method: "GET", Pattern: "/catalog/attachments/:attachment/thumbnail"}:                {toRead, 200},
+	{Method: "GET", Pattern: "/catalog/attachments/:attachment/preview"}:                  {toRead, 200},
+	{Method: "GET", Pattern: "/issues/attachments/:attachment/thumbnail"}:                 {toRead, 200},
+	{Method: "GET", Pattern: "/issues/attachments/:attachment/preview"}:                   {toRead, 200},
+	{Method: "GET", Pattern: "/meetings/:meeting/attachments/:attachment/thumbnail"}:      {toRead, 200},
+	{Method: "GET", Pattern: "/meetings/:meeting/attachments/:attachment/preview"}:        {toRead, 200},
+	{Method: "GET", Pattern: "/catalog/spaces/:space/products/:product/attachments.zip"}:  {toRead, 200},
+	{Method: "POST", Pattern: "/catalog/spaces/:space/products/:product/attachments.zip"}: {toRead, 200},
+	{Method: "GET", Pattern: "/issues/tickets/:ticket/attachments.zip"}:                   {toRead, 200},
+	{Method: "POST", Pattern: "/issues/tickets/:ticket/attachments.zip"}:                  {toRead, 200},
+	{Method: "GET", Pattern: "/meetings/:meeting/attachments.zip"}:                        {toRead, 200},
+	{Method: "POST", Pattern: "/meetings/:meeting/attachments.zip"}:                       {toRead, 200},
+	{Method: "GET", Pattern: "/catalog/spaces/:space/products/:product/trash"}:            {toRead, 200},
+	{Method: "GET", Pattern: "/issues/tickets/:ticket/trash"}:                             {toRead, 200},
+	{Method: "GET", Pattern: "/meetings/:meeting/trash"}:                                  {toRead, 200},
+	{Method: "POST", Pattern: "/catalog/attachments/:attachment/restore"}:                 {toDelete, 200},
+	{Method: "POST", Pattern: "/issues/attachments/:attachment/restore"}:                  {toDelete, 200},
+	{Method: "POST", Pattern: "/meetings/:meeting/attachments/:attachment/restore"}:       {toDelete, 200},
 }
 
 // open are the routes for callers without a key, or with their own proof.
@@ -379,6 +385,9 @@ func (m *matrix) tryOne(t *testing.T, route server.Route, kind, slug string, tgt
 	s := step{as: who.as, do: route.Method + " " + path}
 	if route.Method == http.MethodPost && strings.HasSuffix(route.Pattern, "/attachments") {
 		s.form = parts{file("a.txt", alphabet)}
+	}
+	if route.Method == http.MethodPost && strings.HasSuffix(route.Pattern, "/attachments.zip") {
+		s.json = `{"ids": ["` + m.fresh(t, parentOf(kind, slug), "admin").String() + `"]}`
 	}
 	a, err := m.send(t, s)
 	if err != nil {

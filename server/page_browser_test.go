@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"archive/zip"
 	"bytes"
 	"context"
 	"fmt"
@@ -497,24 +498,50 @@ func TestPageDownloadsLinksAndDeletes(t *testing.T) {
 	tab.click(".rows .row:nth-child(2) .size", "", ctrl)
 	tab.shows(".actions", "2 selected")
 	tab.inspect("selected")
-	tab.click(".actions button", "Download")
-	for _, name := range []string{"pdf_lo.pdf", "md.md"} {
-		want, err := os.ReadFile(sample(name))
-		w.must(err)
-		tab.eventually("the download of "+name, func() bool {
-			got, err := os.ReadFile(filepath.Join(dir, name))
-			return err == nil && bytes.Equal(got, want)
+	archive := func(names ...string) {
+		t.Helper()
+		tab.click(".actions button", "Download as ZIP")
+		want := map[string]string{}
+		for _, name := range names {
+			content, err := os.ReadFile(sample(name))
+			w.must(err)
+			want[name] = string(content)
+		}
+		tab.eventually(fmt.Sprint("the archive of ", names), func() bool {
+			found, err := filepath.Glob(filepath.Join(dir, "*.zip"))
+			if err != nil || len(found) != 1 {
+				return false
+			}
+			body, err := os.ReadFile(found[0])
+			if _, broken := zip.NewReader(bytes.NewReader(body), int64(len(body))); err != nil || broken != nil {
+				return false
+			}
+			sameFiles(t, unzipped(t, answer{body: body, header: http.Header{"Content-Length": {fmt.Sprint(len(body))}}}), want)
+			return os.Remove(found[0]) == nil
 		})
 	}
+	archive("pdf_lo.pdf", "md.md")
 
 	// Each is recorded once: that the page asks before is no download.
 	if n := len(w.auditLog(t, "?action=attachment.download")); n != 2 {
 		t.Errorf("two downloads are %d in the audit log", n)
 	}
 
-	// A link works without a key, and the page says until when.
+	// All are downloaded, and one.
+	tab.click(".rows .size", "")
+	tab.press("a", ctrl)
+	tab.shows(".actions", "4 selected")
+	archive("pdf_lo.pdf", "md.md", "csv_comma.csv", "png.png")
 	tab.click(".rows .row:nth-child(3) .size", "")
 	tab.shows(".actions", "1 selected")
+	tab.click(".actions button", "Download")
+	tab.eventually("the download", func() bool {
+		got, err := os.ReadFile(filepath.Join(dir, "csv_comma.csv"))
+		want, sampleErr := os.ReadFile(sample("csv_comma.csv"))
+		return err == nil && sampleErr == nil && bytes.Equal(got, want)
+	})
+
+	// A link works without a key, and the page says until when.
 	tab.click(".actions button", "Copy link")
 	tab.shows(".actions", "whoever has it can download")
 	tab.click(".actions button", "Copy link")

@@ -143,6 +143,11 @@ func (c *Corridor) recordAnswer(w *Response, rq *Request) {
 		}
 	case rule.Action == "" || rule.When == WithChange || w.Status < 200 || w.Status > 299 && !rq.HandsOver:
 	case rule.When == IfDownloads && !c.AuditDownloads:
+	case rq.Given != nil:
+		for _, a := range rq.Given {
+			rq.scope.Attachment = a
+			c.Audit.Record(*rq.newEntry(rule))
+		}
 	default:
 		c.Audit.Record(*rq.newEntry(rule))
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"attachd/server/cli/command"
+	"attachd/server/content"
 	"attachd/server/remote"
 )
 
@@ -205,7 +206,7 @@ func (i *importing) countLeftOut(what string, paths []string) {
 
 // notInMap says how many files the map leaves out, besides those of the export itself.
 func (i *importing) notInMap(from string, paths []string) {
-	mapped := map[string]bool{command.ManifestFile: true, command.SumsFile: true}
+	mapped := map[string]bool{command.ManifestFile: true, content.SumsName: true}
 	if rel, err := filepath.Rel(from, i.mapFile); err == nil {
 		mapped[filepath.ToSlash(rel)] = true
 	}

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"archive/zip"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -26,6 +27,7 @@ import (
 	"time"
 
 	"attachd/blobs/s3/s3test"
+	"attachd/server/content"
 )
 
 // place is the product of process_test.go, as the commands name it.
@@ -116,6 +118,20 @@ func TestFilesGoAndComeOverTheNetwork(t *testing.T) {
 					t.Errorf("%s did not come through standard output", name)
 				}
 				remove(t, byID)
+			}
+			packed := filepath.Join(elsewhere, "all.zip")
+			if got := server.over(0, "get", "--zip", to, "-o", packed).stdout; got != packed+"\n" {
+				t.Errorf("get --zip printed %q", got)
+			}
+			archive, err := zip.OpenReader(packed)
+			check(t, err)
+			defer archive.Close()
+			for _, file := range files {
+				r, err := archive.Open(content.LocalName(filepath.Base(file), content.LongestName))
+				check(t, err)
+				if raw, err := io.ReadAll(r); err != nil || string(raw) != read(t, file) {
+					t.Errorf("the archive has %q for %s: %v", raw, file, err)
+				}
 			}
 			link := strings.TrimSpace(server.over(0, "link", addresses[0], "--expires-in", "1h", "--inline").stdout)
 			response, err := http.Get(link)

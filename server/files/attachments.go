@@ -23,10 +23,7 @@ func downloadPath(a store.Attachment) string {
 
 // ListAttachments answers GET /catalog/spaces/:space/products/:product/attachments and its like.
 func (s *Service) ListAttachments(w *api.Response, rq *api.Request, sc api.Scope) error {
-	filters := attachmentFilters
-	if sc.Entity.Kind == store.Ticket {
-		filters = append([]string{"comment_id"}, filters...)
-	}
+	filters := filtersOf(sc.Entity.Kind)
 	query, err := readAttachmentQuery(rq.URL.Query(), filters)
 	if err != nil {
 		return err

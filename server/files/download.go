@@ -260,8 +260,10 @@ const portion = blobs.ChunkSize
 // ReadFrom is called by http.ServeContent to copy the file.
 func (w *sending) ReadFrom(src io.Reader) (int64, error) {
 	if limited, ok := src.(*io.LimitedReader); ok && !w.refused {
-		if checked, ok := limited.R.(*contents.Reader); ok {
-			return checked.SendTo(w, limited.N)
+		if source, ok := limited.R.(interface {
+			SendTo(w contents.Sink, n int64) (sent int64, err error)
+		}); ok {
+			return source.SendTo(w, limited.N)
 		}
 	}
 	return io.Copy(struct{ io.Writer }{w}, src)

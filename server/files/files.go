@@ -23,6 +23,7 @@ import (
 
 // Store is the methods of a store that a Service uses.
 type Store interface {
+	Attachment(ctx context.Context, id uuid.UUID) (store.Attachment, error)
 	AttachmentsOf(ctx context.Context, p store.Parent, after uuid.UUID, n int) ([]store.Attachment, error)
 	DeleteAttachment(ctx context.Context, id uuid.UUID) (store.Attachment, error)
 	TrashAttachment(ctx context.Context, id uuid.UUID, d store.Deletion) (store.Attachment, error)
@@ -83,6 +84,7 @@ type Service struct {
 	previewGate *limits.Turns[api.Holder] // limits how many requests read tables and archives at once
 	decodes     *decodes
 	metrics     *metrics
+	sums        sums
 }
 
 // New makes the service.

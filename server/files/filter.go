@@ -25,6 +25,14 @@ const sortedBatch = 4000
 // attachmentFilters are the query parameters of a list of attachments.
 var attachmentFilters = []string{"name", "mime_type", "uploaded_by", "since", "sort"}
 
+// filtersOf are those of the attachments of a kind of parent.
+func filtersOf(kind store.Kind) []string {
+	if kind == store.Ticket {
+		return append([]string{"comment_id"}, attachmentFilters...)
+	}
+	return slices.Clone(attachmentFilters)
+}
+
 // sorts are the sort keys of a list of attachments. Values are compared as text. Ids
 // are in the order of created_at, and so are attachments with the same value.
 var sorts = map[string]func(store.Attachment) string{

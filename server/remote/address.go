@@ -91,7 +91,12 @@ type Address struct {
 	path string // of the API; empty while only the name is known
 	in   Place  // while its id is not known, its name includes that of the attachment after a slash
 	name string
+
+	isArchive bool // of all attachments of a place, and not one of them
 }
+
+// Archive is the address of a place's attachments in one ZIP archive.
+func (p Place) Archive() Address { return Address{path: p.path() + ".zip", isArchive: true} }
 
 // ParseAddress parses an address; a download path may follow the URL of the client's
 // server. The error is a sentence for a person.
@@ -118,7 +123,7 @@ func (a Address) ID() string { return a.path[strings.LastIndex(a.path, "/")+1:] 
 
 // download is the API path of its content.
 func (a Address) download() string {
-	if strings.HasPrefix(a.path, "/catalog/") {
+	if strings.HasPrefix(a.path, "/catalog/") && !a.isArchive {
 		return a.path + "/download"
 	}
 	return a.path

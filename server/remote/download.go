@@ -1,6 +1,8 @@
 package remote
 
 import (
+	"archive/zip"
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -19,9 +21,9 @@ import (
 
 // About is the metadata of a file from the headers of its download.
 type About struct {
-	Name   string // safe as a file name; empty if the server sent none
-	Size   int64  // bytes
-	Digest [sha256.Size]byte
+	Name   string            // safe as a file name; empty if the server sent none
+	Size   int64             // bytes
+	Digest [sha256.Size]byte // all zeros for an archive, which has those of its files
 	etag   string
 }
 
@@ -39,7 +41,7 @@ func (c *Client) Stat(ctx context.Context, a Address) (about About, err error) {
 			return err
 		}
 		defer response.Body.Close() // it is empty
-		about, err = aboutOf(response)
+		about, err = aboutOf(response, a.isArchive)
 		return err
 	})
 	return about, err
@@ -49,14 +51,14 @@ func (c *Client) Stat(ctx context.Context, a Address) (about About, err error) {
 // configured.
 func wantsBytes() http.Header { return http.Header{"Accept": {"application/octet-stream"}} }
 
-func aboutOf(response *http.Response) (About, error) {
+func aboutOf(response *http.Response, isArchive bool) (About, error) {
 	about := About{Size: response.ContentLength, etag: response.Header.Get("ETag")}
 	if _, params, err := mime.ParseMediaType(response.Header.Get("Content-Disposition")); err == nil && params["filename"] != "" {
 		if about.Name, err = content.CleanName(params["filename"]); err != nil {
 			about.Name = ""
 		}
 	}
-	var known bool
+	known := isArchive
 	for _, digest := range [][]byte{reprDigest(response.Header.Get("Repr-Digest")), etagDigest(about.etag)} {
 		if len(digest) != sha256.Size {
 			continue
@@ -104,15 +106,23 @@ func (e *CorruptError) Error() string {
 }
 
 // Copy writes a file to w and compares its SHA-256 with that which the server has
-// announced: the error is a *CorruptError after everything was written. A connection
-// that is cut is resumed.
+// announced: the error is a *CorruptError after everything was written. An archive is
+// compared with nothing, since only one that is whole can be read. A connection that is
+// cut is resumed.
 func (c *Client) Copy(ctx context.Context, a Address, about About, w io.Writer, moved func(bytes int64)) error {
 	hash := sha256.New()
-	if err := c.fetch(ctx, a, about, 0, io.MultiWriter(hash, w), moved); err != nil {
+	to := io.MultiWriter(hash, w)
+	if a.isArchive {
+		to = w
+	}
+	if err := c.fetch(ctx, a, about, 0, to, moved); err != nil {
 		if passes(err) {
 			err = fmt.Errorf("%w; what was written is not the whole file: get it again from its start", err)
 		}
 		return err
+	}
+	if a.isArchive {
+		return nil
 	}
 	return compare(hash.Sum(nil), about)
 }
@@ -192,6 +202,9 @@ func (c *Client) savePart(ctx context.Context, a Address, about About, part stri
 	if err := f.Sync(); err != nil {
 		return resumed, err
 	}
+	if a.isArchive {
+		return resumed, compareArchive(f, about.Size)
+	}
 	// The hash covers the whole file, including what an earlier attempt wrote.
 	hash := sha256.New()
 	if err := rewind(f); err != nil {
@@ -211,6 +224,45 @@ func rewind(f *os.File) error {
 func compare(sum []byte, about About) error {
 	if got := [sha256.Size]byte(sum); got != about.Digest {
 		return &CorruptError{got, about.Digest}
+	}
+	return nil
+}
+
+// compareArchive compares the files in a ZIP archive with its SHA256SUMS.
+func compareArchive(f io.ReaderAt, size int64) error {
+	broken := func(err error) error { return fmt.Errorf("the archive is broken: %w: %w", err, &CorruptError{}) }
+	z, err := zip.NewReader(f, size)
+	if err != nil {
+		return broken(err)
+	}
+	sums := map[string]string{}
+	listed, err := z.Open(content.SumsName)
+	if err != nil {
+		return broken(err)
+	}
+	for lines := bufio.NewScanner(listed); lines.Scan(); {
+		sum, name, _ := strings.Cut(lines.Text(), "  ")
+		sums[name] = sum
+	}
+	for _, packed := range z.File {
+		if packed.Name == content.SumsName {
+			continue
+		}
+		hash := sha256.New()
+		r, err := packed.Open()
+		if err == nil {
+			_, err = io.Copy(hash, r)
+		}
+		if err != nil {
+			return broken(fmt.Errorf("%s: %w", packed.Name, err))
+		}
+		if got := hex.EncodeToString(hash.Sum(nil)); got != sums[packed.Name] {
+			return broken(fmt.Errorf("%s has the SHA-256 %s, not %s", packed.Name, got, sums[packed.Name]))
+		}
+		delete(sums, packed.Name)
+	}
+	if len(sums) > 0 {
+		return broken(fmt.Errorf("%d files are missing", len(sums)))
 	}
 	return nil
 }

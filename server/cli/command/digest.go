@@ -7,11 +7,8 @@ import (
 	"os"
 )
 
-// Files that an export has beside what it exports.
-const (
-	ManifestFile = "manifest.ndjson" // what is known of each file
-	SumsFile     = "SHA256SUMS"
-)
+// ManifestFile is the file of an export that says what is known of each file.
+const ManifestFile = "manifest.ndjson"
 
 // SHA256Of returns the SHA-256 of a file in hexadecimal.
 func SHA256Of(path string) (string, error) {

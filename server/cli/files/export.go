@@ -12,19 +12,12 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"attachd/server/cli/command"
+	"attachd/server/content"
 	"attachd/server/remote"
-)
-
-const (
-	// longestName is how many bytes of a name are kept: most file systems take 255, and an
-	// id and the ending of a download under way may come behind it.
-	longestName = 200
 )
 
 // exported is a line of the manifest.
@@ -130,7 +123,7 @@ type export struct {
 
 func (e *export) run(ctx context.Context, places []remote.Parent) (err error) {
 	var parts []*os.File
-	for name, to := range map[string]**bufio.Writer{command.ManifestFile: &e.manifest, command.SumsFile: &e.sums} {
+	for name, to := range map[string]**bufio.Writer{command.ManifestFile: &e.manifest, content.SumsName: &e.sums} {
 		part, err := os.Create(filepath.Join(e.dir, name+".part"))
 		if err != nil {
 			return err
@@ -163,16 +156,10 @@ func (e *export) place(ctx context.Context, p remote.Parent) error {
 	if !remote.IsSlug(p.Space) {
 		return fmt.Errorf("the answer is not attachd's: a space %q", p.Space)
 	}
-	folder := path.Join(p.Space, kind+"s", strings.TrimSpace(localName(p.Name, longestName/2)+" "+path.Base(rest)))
-	used := map[string]bool{}
+	folder := path.Join(p.Space, kind+"s", strings.TrimSpace(content.LocalName(p.Name, content.LongestName/2)+" "+path.Base(rest)))
+	var names content.LocalNames
 	return e.client.List(ctx, p.Place, "", func(a remote.Attachment) error {
-		name := localName(a.FileName, longestName)
-		if used[strings.ToLower(name)] || name == "" {
-			ending := path.Ext(name)
-			name = strings.TrimSpace(strings.TrimSuffix(name, ending)+" "+a.ID) + ending
-		}
-		used[strings.ToLower(name)] = true
-		to := path.Join(folder, name)
+		to := path.Join(folder, names.Add(a.FileName, a.ID))
 		e.files++
 		sum, err := e.file(ctx, p, a, filepath.Join(e.dir, filepath.FromSlash(to)))
 		switch {
@@ -221,31 +208,4 @@ func (e *export) file(ctx context.Context, p remote.Parent, a remote.Attachment,
 	e.line.Expect(about.Size)
 	e.line.ExpectFiles(a.FileName)
 	return sum, e.client.Save(ctx, from, about, to, true, e.line.Moved)
-}
-
-// localName is a name as file systems take it, in at most so many bytes with its ending. It
-// is none of a download under way.
-func localName(name string, longest int) string {
-	name = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || strings.ContainsRune(`/\<>:"|?*`, r) {
-			return '_'
-		}
-		return r
-	}, name)
-	ending := path.Ext(name)
-	if len(ending) > longest/2 {
-		ending = ""
-	}
-	for name = strings.TrimSuffix(name, ending); len(name)+len(ending) > longest; {
-		_, size := utf8.DecodeLastRuneInString(name)
-		name = name[:len(name)-size]
-	}
-	name = strings.TrimRight(name+ending, ". ")
-	if strings.EqualFold(path.Ext(name), ".part") {
-		name += "_"
-	}
-	if name != "" && !filepath.IsLocal(name) { // a device of Windows, or ..
-		name = "_" + name
-	}
-	return name
 }

@@ -186,18 +186,21 @@ func (n *clientFlags) send(ctx context.Context, uploads *remote.Uploads, f *os.F
 // Get is the command that downloads a file.
 func Get(s command.Streams) *cobra.Command {
 	var output string
-	var force bool
+	var force, packed bool
 	cmd := forFiles(s, &cobra.Command{
-		Use:   "get ATTACHMENT [-o FILE]",
+		Use:   "get ATTACHMENT [-o FILE] | get --zip PLACE [-o FILE]",
 		Short: "download a file from a server, compare its SHA-256, and print where it is",
+		Long: `Download a file from a server, compare its SHA-256, and print where it is. With --zip, all files of a place come as one
+ZIP archive, and each is compared with the SHA-256 in the archive's SHA256SUMS.`,
 		Example: `  attachd get "product:analytics/Customer 360/report.csv"
-  attachd get "product:analytics/Customer 360/report.csv" -o copy.csv`,
-		Args: command.Exactly("an attachment"),
+  attachd get "product:analytics/Customer 360/report.csv" -o copy.csv
+  attachd get --zip "product:analytics/Customer 360" -o all.zip`,
+		Args: command.Exactly("an attachment, or with --zip a place"),
 	}, func(ctx context.Context, n *clientFlags, c *remote.Client, args []string) error {
 		if output == "-" && n.asJSON {
 			return command.Usage("--json has no place where the file itself is written to standard output")
 		}
-		from, err := n.attachment(ctx, c, args[0])
+		from, err := n.source(ctx, c, args[0], packed)
 		if err != nil {
 			return err
 		}
@@ -220,11 +223,29 @@ func Get(s command.Streams) *cobra.Command {
 		if err := c.Save(ctx, from, file, path, force, n.line.Moved); err != nil {
 			return err
 		}
-		return n.print(path, map[string]any{"file": path, "file_name": file.Name, "file_size": file.Size, "sha256": fmt.Sprintf("%x", file.Digest)})
+		saved := map[string]any{"file": path, "file_name": file.Name, "file_size": file.Size}
+		if !packed {
+			saved["sha256"] = fmt.Sprintf("%x", file.Digest)
+		}
+		return n.print(path, saved)
 	})
 	cmd.Flags().StringVarP(&output, "output", "o", "", "the `FILE` or folder to write; - is standard output; without it, the attachment's name in this folder")
 	cmd.Flags().BoolVar(&force, "force", false, "replace a file that is there")
+	cmd.Flags().BoolVar(&packed, "zip", false, "all files of a place, as one ZIP archive")
 	return cmd
+}
+
+// source is what an argument of get names: an attachment, or a place whose files are packed.
+func (n *clientFlags) source(ctx context.Context, c *remote.Client, typed string, packed bool) (remote.Address, error) {
+	if !packed {
+		return n.attachment(ctx, c, typed)
+	}
+	place, err := remote.ParsePlace(typed)
+	if err != nil {
+		return remote.Address{}, command.Usage("%v", err)
+	}
+	place, err = c.FindPlace(ctx, place)
+	return place.Archive(), err
 }
 
 // saveAs returns the path at which to save a file of this name.

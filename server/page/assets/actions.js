@@ -5,6 +5,8 @@ import { h, clear, button, fileName, say } from './dom.js';
 import { bytes, count, dateTime, span } from './format.js';
 import * as api from './api.js';
 
+const mostPacked = 1500; // files, and bytes, of which the page takes an archive
+const mostBytesPacked = 512 << 20;
 const lifetimes = [[3600, '1 hour'], [86400, '1 day'], [7 * 86400, '7 days']];
 
 export class Actions {
@@ -34,7 +36,7 @@ export class Actions {
     if (!chosen.length) return clear(this.el, totals ? h('p', { class: 'soft' }, totals) : null);
     const mine = chosen.filter((a) => this.view.mayDelete(a));
     clear(this.el, h('p', {}, `${chosen.length.toLocaleString()} selected · ${bytes(sum(chosen))}`),
-      button('Download', { class: 'plain', icon: 'download', click: () => this.download(chosen) }),
+      button(this.packs(chosen) ? 'Download as ZIP' : 'Download', { class: 'plain', icon: 'download', click: () => this.download(chosen) }),
       chosen.length === 1 ? button('Copy link', { class: 'plain', icon: 'link', click: () => this.askForLink(chosen[0]) }) : null,
       mine.length ? button('Delete', { class: 'plain', icon: 'trash', click: () => this.askToDelete() }) : null,
       button('Clear', { class: 'plain', click: () => { this.view.grid.select([]); this.view.grid.el.focus(); } }));
@@ -82,15 +84,26 @@ export class Actions {
     this.show();
   }
 
+  isAll(files) { return files.length === this.view.files.length && !this.view.loading; }
+
+  // packs says whether files come as one archive: not where some of them, but not all, are
+  // too much to pass through the page.
+  packs(files) { return files.length > 1 && (this.isAll(files) || files.length <= mostPacked && sum(files) <= mostBytesPacked); }
+
   async download(files) {
     this.begin(this.el);
-    for (const a of files) {
-      try {
-        await api.download(this.view.place, a.id);
-      } catch (e) {
-        return this.tell([e.status === 404 ? api.reason(e, a) : `${a.file_name}: ${e.message}`]);
+    try {
+      if (this.packs(files)) {
+        say('Packing…');
+        await api.archive(this.view.place, this.isAll(files) ? null : files.map((a) => a.id));
+        return say(`The download of ${count(files.length, 'file')} as one ZIP archive has started.`);
       }
-      if (files.length > 1) await new Promise((next) => setTimeout(next, 250)); // browsers drop what comes at once
+      for (const a of files) {
+        await api.download(this.view.place, a.id).catch((e) => { throw e.status === 404 ? new Error(api.reason(e, a)) : new Error(`${a.file_name}: ${e.message}`); });
+        if (files.length > 1) await new Promise((next) => setTimeout(next, 250)); // browsers drop what comes at once
+      }
+    } catch (e) {
+      return this.tell([e.message]);
     }
     say(`${count(files.length, 'download')} started.`);
   }

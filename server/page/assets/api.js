@@ -135,9 +135,33 @@ export async function download(place, id) {
     throw e;
   }
   const made = await link(place, id, { expires_in: 300 });
+  save(made.here, made.file_name);
+}
+
+// archive has the browser fetch all files of a place, or those with some ids, in one ZIP
+// archive. The answer with some has to be in the browser first: no address names it.
+export async function archive(place, ids = null) {
+  const path = `${place.list}.zip`;
+  if (!ids) {
+    try {
+      await ask('HEAD', path);
+    } catch (e) {
+      if (e.status) await ask('GET', path, { headers: { Range: 'bytes=0-0' } }); // that says why
+      throw e;
+    }
+    return save(at(path), '');
+  }
+  const answer = await ask('POST', path, { body: { ids } });
+  const name = /filename\*=UTF-8\'\'([^;]+)/.exec(answer.headers.get('Content-Disposition') ?? '')?.[1] ?? 'files.zip';
+  const url = URL.createObjectURL(await answer.blob());
+  save(url, decodeURIComponent(name));
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}
+
+function save(href, name) {
   const a = document.createElement('a');
-  a.href = made.here;
-  a.download = made.file_name;
+  a.href = href;
+  a.download = name;
   document.body.append(a);
   a.click();
   a.remove();

@@ -1,0 +1,418 @@
+package files
+
+import (
+	"archive/zip"
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"attachd/blobs"
+	"attachd/server/api"
+	"attachd/server/content"
+	"attachd/server/contents"
+	"attachd/store"
+)
+
+const (
+	// maxArchived is how many files an archive has at most. About heldByArchived bytes of
+	// each are in memory while it is sent, and nothing of its content.
+	maxArchived    = 20_000
+	heldByArchived = 1 << 10
+)
+
+// DownloadArchive answers GET .../attachments.zip: with the files of a list, by the same
+// filters, in one ZIP archive.
+func (s *Service) DownloadArchive(w *api.Response, rq *api.Request, sc api.Scope) error {
+	filters := slices.DeleteFunc(filtersOf(sc.Entity.Kind), func(name string) bool { return name == "sort" })
+	if err := rq.CheckQuery(filters, "mime_type"); err != nil {
+		return err
+	}
+	query, err := readAttachmentQuery(rq.URL.Query(), filters)
+	if err != nil {
+		return err
+	}
+	list := []store.Attachment{}
+	err = s.visit(rq.Context(), sc.Entity.Parent, query, uuid.Nil, func(a store.Attachment) bool {
+		list = append(list, a)
+		return len(list) <= maxArchived
+	})
+	if err != nil {
+		return err
+	}
+	return s.sendArchive(w, rq, sc, list)
+}
+
+// DownloadSelection answers POST .../attachments.zip: with the files that the body names.
+func (s *Service) DownloadSelection(w *api.Response, rq *api.Request, sc api.Scope) error {
+	var body struct {
+		IDs []string `json:"ids"`
+	}
+	if err := rq.ReadJSON(&body); err != nil {
+		return err
+	}
+	if len(body.IDs) == 0 {
+		return api.InvalidRequest("ids must name at least one attachment. GET answers with all files.")
+	}
+	list, seen := []store.Attachment{}, map[uuid.UUID]bool{}
+	for _, text := range body.IDs {
+		id, ok := api.ParseID(text)
+		if !ok {
+			return api.InvalidRequest("ids must be a list of attachments' ids (UUIDs).")
+		}
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		a, err := s.Store.Attachment(rq.Context(), id)
+		if err == nil && a.Parent != sc.Entity.Parent {
+			err = store.NoAttachment(id)
+		}
+		if err != nil {
+			return err
+		}
+		list = append(list, a)
+	}
+	return s.sendArchive(w, rq, sc, list)
+}
+
+// sendArchive answers with the files of one parent in a ZIP archive.
+func (s *Service) sendArchive(w *api.Response, rq *api.Request, sc api.Scope, list []store.Attachment) error {
+	if len(list) > maxArchived {
+		return api.InvalidRequest("An archive has at most %d files, and these are more. Choose some of them by name, mime_type, uploaded_by or since, or run `attachd export`.", maxArchived)
+	}
+	if err := rq.Hold(portion + heldByArchived*int64(len(list))); err != nil {
+		return err
+	}
+	if err := s.refuseDamaged(list); err != nil {
+		return err
+	}
+	a := newArchive(s, rq, list)
+	h := w.Header()
+	h.Set("Content-Type", "application/zip")
+	h.Set("Content-Disposition", content.Disposition("attachment", a.nameFor(sc.Entity)))
+	h.Set("ETag", a.etag)
+	h.Set("Accept-Ranges", "bytes")
+	if parts := tidyRange(rq.Header, a.size); len(parts) > 1 {
+		rq.Header.Del("Range") // several ranges may be answered with the whole (RFC 9110, section 14.2)
+	}
+	joinConditions(rq.Header)
+	out := &sending{Response: w, rq: rq}
+	http.ServeContent(out, rq.Request, "", a.newest(), a)
+	rq.Given = a.given
+	if failed := cmp.Or(a.failed, out.failed); failed != nil {
+		if !out.delayed() {
+			panic(http.ErrAbortHandler) // cut the connection: the archive must not end cleanly
+		}
+		h.Del("Content-Range")
+		return failed
+	}
+	out.begin()
+	if rq.Method != http.MethodHead {
+		s.metrics.downloaded.Add(float64(w.Bytes))
+		if w.Status == http.StatusOK || w.Status == http.StatusPartialContent {
+			s.OnDownload(w.Bytes)
+		}
+	}
+	return nil
+}
+
+// refuseDamaged names a file that is known to be damaged: an archive that is cut off says
+// nothing.
+func (s *Service) refuseDamaged(list []store.Attachment) error {
+	damaged := s.Contents.Marked()
+	if len(damaged) == 0 {
+		return nil
+	}
+	is := make(map[blobs.Ref]bool, len(damaged))
+	for _, ref := range damaged {
+		is[ref] = true
+	}
+	for _, a := range list {
+		if is[a.SHA256] {
+			return &api.Refusal{Status: http.StatusInternalServerError, Code: "damaged", Cause: fmt.Errorf("attachment %s: %w", a.ID, blobs.ErrDamaged),
+				Detail: fmt.Sprintf("The file %q is damaged. Ask for the others by their ids, or upload the same file again, which repairs it.", a.FileName)}
+		}
+	}
+	return nil
+}
+
+// archive is a ZIP archive of files, without compression. It is made while it is sent, and
+// its bytes follow from the names, sizes, times and contents of the files, so that any part
+// of it can be sent again.
+type archive struct {
+	s     *Service
+	rq    *api.Request
+	files []archived
+	sums  string // the content of content.SumsName
+	size  int64
+	etag  string
+
+	at     int64 // where the next part begins
+	given  []store.Attachment
+	failed error // why a content could not be read
+}
+
+// archived is an attachment with its name in the archive.
+type archived struct {
+	store.Attachment
+	name string
+}
+
+func newArchive(s *Service, rq *api.Request, list []store.Attachment) *archive {
+	a := &archive{s: s, rq: rq, given: []store.Attachment{}}
+	var names content.LocalNames
+	names.Add(content.SumsName, "") // it is the name of one that is added last
+	var sums strings.Builder
+	for _, one := range list {
+		f := archived{one, names.Add(one.FileName, "")}
+		a.files = append(a.files, f)
+		fmt.Fprintf(&sums, "%s  %s\n", blobs.Ref(f.SHA256), f.name)
+	}
+	a.sums = sums.String()
+	hash := sha256.New()
+	out := &window{end: -1}
+	_ = a.write(out, func(w io.Writer, f archived) (uint32, error) { // a window that is nowhere takes all
+		fmt.Fprintf(hash, "%s %d %s\n", f.ID, f.CreatedAt().Unix(), blobs.Ref(f.SHA256))
+		return 0, skip(w, f.Size)
+	})
+	io.WriteString(hash, a.sums)
+	a.size, a.etag = out.at, fmt.Sprintf(`"zip-%x"`, hash.Sum(nil)) // the ETag of a file is its SHA-256
+	return a
+}
+
+// newest is when the newest of the files was uploaded.
+func (a *archive) newest() (t time.Time) {
+	for _, f := range a.files {
+		if at := f.CreatedAt(); at.After(t) {
+			t = at
+		}
+	}
+	return t
+}
+
+// nameFor names the archive after what its files are attached to.
+func (a *archive) nameFor(e store.Entity) string {
+	name := content.LocalName(e.Name, content.LongestName)
+	if name == "" {
+		name = e.Kind.String() + " " + e.ID.String()
+	}
+	return name + ".zip"
+}
+
+// write writes the archive. put writes the content of a file, and returns its CRC-32.
+func (a *archive) write(to io.Writer, put func(w io.Writer, f archived) (sum uint32, err error)) error {
+	z := zip.NewWriter(to)
+	for _, f := range a.files {
+		h := header(f.name, f.Size, f.CreatedAt())
+		w, err := z.CreateRaw(h)
+		if err == nil {
+			h.CRC32, err = put(w, f)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	h := header(content.SumsName, int64(len(a.sums)), a.newest())
+	h.CRC32 = crc32.ChecksumIEEE([]byte(a.sums))
+	w, err := z.CreateRaw(h)
+	if err == nil {
+		_, err = io.WriteString(w, a.sums)
+	}
+	return cmp.Or(err, z.Close())
+}
+
+// header describes a file that is stored as it is. Its CRC-32 follows its content
+// (APPNOTE.TXT of PKWARE, 4.3.9), since it is known only then.
+func header(name string, size int64, modified time.Time) *zip.FileHeader {
+	const (
+		sumFollows, utf8Name = 1 << 3, 1 << 11
+		unixTime             = 0x5455 // the extra field "UT" of Info-ZIP
+		unix, version20      = 3 << 8, 20
+	)
+	h := &zip.FileHeader{Name: name, Method: zip.Store, Flags: sumFollows | utf8Name, CreatorVersion: unix | version20, ReaderVersion: version20,
+		CompressedSize64: uint64(size), UncompressedSize64: uint64(size)}
+	h.SetMode(0o644)
+	h.SetModTime(modified.UTC()) // for programs that know no other time
+	h.Extra = binary.LittleEndian.AppendUint16(nil, unixTime)
+	h.Extra = append(h.Extra, 5, 0, 1) // its length, and which times follow
+	h.Extra = binary.LittleEndian.AppendUint32(h.Extra, uint32(modified.Unix()))
+	return h
+}
+
+// Seek implements io.Seeker for http.ServeContent.
+func (a *archive) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekEnd:
+		offset += a.size
+	case io.SeekCurrent:
+		offset += a.at
+	}
+	a.at = offset
+	return offset, nil
+}
+
+// Read is not used: http.ServeContent copies by sending.ReadFrom.
+func (a *archive) Read([]byte) (int, error) { return 0, errors.ErrUnsupported }
+
+// SendTo sends n bytes. Contents before them are passed over where their CRC-32 is known.
+func (a *archive) SendTo(w contents.Sink, n int64) (int64, error) {
+	out := &window{to: w, from: a.at, end: a.at + n}
+	err := a.write(out, func(w io.Writer, f archived) (uint32, error) {
+		if sum, known := a.s.sums.of(f.SHA256); known && out.at+zipBuffer+f.Size < out.from {
+			return sum, skip(w, f.Size)
+		}
+		return a.put(w, f)
+	})
+	a.at += out.sent
+	if errors.Is(err, errWindowEnds) {
+		err = nil
+	}
+	return out.sent, err
+}
+
+// put writes the content of a file.
+func (a *archive) put(w io.Writer, f archived) (sum uint32, err error) {
+	if err := a.rq.Context().Err(); err != nil {
+		return 0, err
+	}
+	file, err := a.s.Contents.Reader(a.rq.Context(), a.rq.Log, f.Attachment, false)
+	if err != nil {
+		a.failed = fmt.Errorf("the file %s: %w", f.name, err)
+		return 0, a.failed
+	}
+	defer file.Close()
+	file.TrustRecent(a.s.Now())
+	a.given = append(a.given, f.Attachment)
+	to := &summing{Writer: w}
+	_, err = file.SendTo(to, f.Size)
+	if failed := cmp.Or(file.Err(), to.failed); failed != nil {
+		a.failed = file.Report(failed)
+		return 0, a.failed
+	}
+	if err == nil {
+		a.s.sums.add(f.SHA256, to.sum)
+	}
+	return to.sum, err
+}
+
+// summing is a writer that computes a CRC-32.
+type summing struct {
+	io.Writer
+	sum    uint32
+	failed error // why a content could not be read
+}
+
+func (w *summing) Write(p []byte) (int, error) {
+	w.sum = crc32.Update(w.sum, crc32.IEEETable, p)
+	return w.Writer.Write(p)
+}
+
+// SendFile implements contents.Sink.
+func (w *summing) SendFile(file blobs.Content, n int64) (sent int64, err error) {
+	buffer := make([]byte, min(n, portion))
+	for sent < n {
+		some, err := io.ReadFull(file, buffer[:min(n-sent, int64(len(buffer)))])
+		if err != nil {
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				err = contents.ErrShort
+			}
+			w.failed = err
+			return sent, err
+		}
+		some, err = w.Write(buffer[:some])
+		if sent += int64(some); err != nil {
+			return sent, err
+		}
+	}
+	return sent, nil
+}
+
+// errWindowEnds ends the making of an archive behind the last byte that is to be sent.
+var errWindowEnds = errors.New("all of the part is sent")
+
+// window is a writer that passes on the bytes from one position up to another.
+type window struct {
+	to        io.Writer
+	from, end int64
+	at        int64 // position of the next byte
+	sent      int64
+}
+
+func (w *window) Write(p []byte) (int, error) {
+	begin := w.at
+	w.at += int64(len(p))
+	if w.end < 0 {
+		return len(p), nil
+	}
+	first, last := max(w.from-begin, 0), min(w.end-begin, int64(len(p)))
+	if first < last {
+		n, err := w.to.Write(p[first:last])
+		if w.sent += int64(n); err != nil {
+			return 0, err
+		}
+	}
+	if w.at >= w.end {
+		return 0, errWindowEnds
+	}
+	return len(p), nil
+}
+
+// zipBuffer is more than what a zip.Writer keeps back.
+const zipBuffer = 64 << 10
+
+var zeros [1 << 20]byte
+
+// skip writes n bytes that nobody gets.
+func skip(w io.Writer, n int64) error {
+	for n > 0 {
+		some, err := w.Write(zeros[:min(n, int64(len(zeros)))])
+		if err != nil {
+			return err
+		}
+		n -= int64(some)
+	}
+	return nil
+}
+
+// maxSums is how many CRC-32 are remembered.
+const maxSums = 50_000
+
+// sums remembers the CRC-32 of contents that were sent in an archive, so that a download
+// that is continued reads nothing of what the client has.
+type sums struct {
+	mu   sync.Mutex
+	some map[[32]byte]uint32
+}
+
+func (s *sums) of(sha256 [32]byte) (sum uint32, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sum, known = s.some[sha256]
+	return sum, known
+}
+
+func (s *sums) add(sha256 [32]byte, sum uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.some == nil {
+		s.some = map[[32]byte]uint32{}
+	}
+	for any := range s.some {
+		if len(s.some) < maxSums {
+			break
+		}
+		delete(s.some, any)
+	}
+	s.some[sha256] = sum
+}
