@@ -109,7 +109,7 @@ func (s *Service) sendArchive(w *api.Response, rq *api.Request, sc api.Scope, li
 	joinConditions(rq.Header)
 	out := &sending{Response: w, rq: rq}
 	http.ServeContent(out, rq.Request, "", a.newest(), a)
-	rq.Given = a.given
+	rq.Given = list[a.first:a.last]
 	if failed := cmp.Or(a.failed, out.failed); failed != nil {
 		if !out.delayed() {
 			panic(http.ErrAbortHandler) // cut the connection: the archive must not end cleanly
@@ -153,39 +153,31 @@ func (s *Service) refuseDamaged(list []store.Attachment) error {
 type archive struct {
 	s     *Service
 	rq    *api.Request
-	files []archived
-	sums  string // the content of content.SumsName
+	files []store.Attachment
+	names []string // of the files, in the archive
+	sums  string   // the content of content.SumsName
 	size  int64
 	etag  string
 
-	at     int64 // where the next part begins
-	given  []store.Attachment
-	failed error // why a content could not be read
-}
-
-// archived is an attachment with its name in the archive.
-type archived struct {
-	store.Attachment
-	name string
+	at          int64 // where the next part begins
+	first, last int   // the files whose contents were sent, in part or as a whole; last is the one behind them
+	failed      error // why a content could not be read
 }
 
 func newArchive(s *Service, rq *api.Request, list []store.Attachment) *archive {
-	a := &archive{s: s, rq: rq, given: []store.Attachment{}}
+	a := &archive{s: s, rq: rq, files: list, names: make([]string, len(list))}
 	var names content.LocalNames
 	names.Add(content.SumsName, "") // it is the name of one that is added last
 	var sums strings.Builder
-	for _, one := range list {
-		f := archived{one, names.Add(one.FileName, "")}
-		a.files = append(a.files, f)
-		fmt.Fprintf(&sums, "%s  %s\n", blobs.Ref(f.SHA256), f.name)
+	hash := sha256.New()
+	for i, f := range list {
+		a.names[i] = names.Add(f.FileName, "")
+		fmt.Fprintf(&sums, "%s  %s\n", blobs.Ref(f.SHA256), a.names[i])
+		fmt.Fprintf(hash, "%s %d\n", f.ID, f.CreatedAt().Unix())
 	}
 	a.sums = sums.String()
-	hash := sha256.New()
-	out := &window{end: -1}
-	_ = a.write(out, func(w io.Writer, f archived) (uint32, error) { // a window that is nowhere takes all
-		fmt.Fprintf(hash, "%s %d %s\n", f.ID, f.CreatedAt().Unix(), blobs.Ref(f.SHA256))
-		return 0, skip(w, f.Size)
-	})
+	out := &window{end: -1} // which is nowhere, and takes all
+	_ = a.write(out, func(w io.Writer, i int) (uint32, error) { return 0, skip(w, list[i].Size) })
 	io.WriteString(hash, a.sums)
 	a.size, a.etag = out.at, fmt.Sprintf(`"zip-%x"`, hash.Sum(nil)) // the ETag of a file is its SHA-256
 	return a
@@ -210,14 +202,14 @@ func (a *archive) nameFor(e store.Entity) string {
 	return name + ".zip"
 }
 
-// write writes the archive. put writes the content of a file, and returns its CRC-32.
-func (a *archive) write(to io.Writer, put func(w io.Writer, f archived) (sum uint32, err error)) error {
+// write writes the archive. put writes the content of the i-th file, and returns its CRC-32.
+func (a *archive) write(to io.Writer, put func(w io.Writer, i int) (sum uint32, err error)) error {
 	z := zip.NewWriter(to)
-	for _, f := range a.files {
-		h := header(f.name, f.Size, f.CreatedAt())
+	for i, f := range a.files {
+		h := header(a.names[i], f.Size, f.CreatedAt())
 		w, err := z.CreateRaw(h)
 		if err == nil {
-			h.CRC32, err = put(w, f)
+			h.CRC32, err = put(w, i)
 		}
 		if err != nil {
 			return err
@@ -268,10 +260,15 @@ func (a *archive) Read([]byte) (int, error) { return 0, errors.ErrUnsupported }
 // SendTo sends n bytes. Contents before them are passed over where their CRC-32 is known.
 func (a *archive) SendTo(w contents.Sink, n int64) (int64, error) {
 	out := &window{to: w, from: a.at, end: a.at + n}
-	err := a.write(out, func(w io.Writer, f archived) (uint32, error) {
+	err := a.write(out, func(w io.Writer, i int) (uint32, error) {
+		f := a.files[i]
 		if sum, known := a.s.sums.of(f.SHA256); known && out.at+zipBuffer+f.Size < out.from {
 			return sum, skip(w, f.Size)
 		}
+		if a.last == 0 {
+			a.first = i
+		}
+		a.last = i + 1
 		return a.put(w, f)
 	})
 	a.at += out.sent
@@ -282,18 +279,17 @@ func (a *archive) SendTo(w contents.Sink, n int64) (int64, error) {
 }
 
 // put writes the content of a file.
-func (a *archive) put(w io.Writer, f archived) (sum uint32, err error) {
+func (a *archive) put(w io.Writer, f store.Attachment) (sum uint32, err error) {
 	if err := a.rq.Context().Err(); err != nil {
 		return 0, err
 	}
-	file, err := a.s.Contents.Reader(a.rq.Context(), a.rq.Log, f.Attachment, false)
+	file, err := a.s.Contents.Reader(a.rq.Context(), a.rq.Log, f, false)
 	if err != nil {
-		a.failed = fmt.Errorf("the file %s: %w", f.name, err)
-		return 0, a.failed
+		a.failed = err
+		return 0, err
 	}
 	defer file.Close()
 	file.TrustRecent(a.s.Now())
-	a.given = append(a.given, f.Attachment)
 	to := &summing{Writer: w}
 	_, err = file.SendTo(to, f.Size)
 	if failed := cmp.Or(file.Err(), to.failed); failed != nil {
@@ -320,9 +316,10 @@ func (w *summing) Write(p []byte) (int, error) {
 
 // SendFile implements contents.Sink.
 func (w *summing) SendFile(file blobs.Content, n int64) (sent int64, err error) {
-	buffer := make([]byte, min(n, portion))
+	buffer := portions.Get().(*[portion]byte)
+	defer portions.Put(buffer)
 	for sent < n {
-		some, err := io.ReadFull(file, buffer[:min(n-sent, int64(len(buffer)))])
+		some, err := io.ReadFull(file, buffer[:min(n-sent, portion)])
 		if err != nil {
 			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 				err = contents.ErrShort
@@ -337,6 +334,9 @@ func (w *summing) SendFile(file blobs.Content, n int64) (sent int64, err error) 
 	}
 	return sent, nil
 }
+
+// portions is a pool of buffers for SendFile.
+var portions = sync.Pool{New: func() any { return new([portion]byte) }}
 
 // errWindowEnds ends the making of an archive behind the last byte that is to be sent.
 var errWindowEnds = errors.New("all of the part is sent")
