@@ -408,11 +408,11 @@ func (s *sums) add(sha256 [32]byte, sum uint32) {
 	if s.some == nil {
 		s.some = map[[32]byte]uint32{}
 	}
-	for any := range s.some {
+	for one := range s.some {
 		if len(s.some) < maxSums {
 			break
 		}
-		delete(s.some, any)
+		delete(s.some, one)
 	}
 	s.some[sha256] = sum
 }
