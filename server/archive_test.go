@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"testing"
 )
@@ -128,6 +129,7 @@ func TestAPartOfAnArchiveIsSentAlone(t *testing.T) {
 		part(size-100, size) // when nothing is known of what is before it
 	}
 	w.play(t, []step{
+		{as: "viewer", do: "POST {product}/attachments.zip", json: `{"ids": ["{A}", "{B}", "{C}", "{D}"]}`, send: header{"Range": "bytes=5-", "If-Range": tag}, want: 200, is: string(whole.body)},
 		{as: "viewer", do: "GET {product}/attachments.zip", send: header{"Range": "bytes=5-", "If-Range": `"other"`}, want: 200, is: string(whole.body)},
 		{as: "viewer", do: "GET {product}/attachments.zip", send: header{"Range": "bytes=0-1,5-6"}, want: 200, is: string(whole.body)},
 		{as: "viewer", do: "GET {product}/attachments.zip", send: header{"Range": fmt.Sprintf("bytes=%d-", size)}, want: 416},
@@ -149,6 +151,15 @@ func TestADamagedFileEndsTheArchiveAndIsNamedFromThenOn(t *testing.T) {
 		{as: "editor", do: "POST {product}/attachments", form: parts{file("again.txt", text(200<<10))}, want: 201},
 	})
 	unzipped(t, w.do(t, step{as: "viewer", do: "GET {product}/attachments.zip", want: 200}))
+
+	// One that is gone is not marked.
+	w.must(os.Remove(w.blobFile(t, "{C}")))
+	w.wantCut(t, w.fill(t, "{product}/attachments.zip"))
+	w.play(t, []step{
+		{as: "viewer", do: "GET {product}/attachments.zip", want: 500, code: "damaged", says: `"SHA256SUMS"`},
+		{as: "editor", do: "POST {product}/attachments", form: parts{file("again.csv", "not sums")}, want: 201},
+	})
+	unzipped(t, w.do(t, step{as: "viewer", do: "GET {product}/attachments.zip", want: 200}))
 }
 
 func TestEachFileOfAnArchiveIsRecorded(t *testing.T) {
@@ -157,6 +168,7 @@ func TestEachFileOfAnArchiveIsRecorded(t *testing.T) {
 	w.play(t, []step{
 		{as: "viewer", do: "HEAD {product}/attachments.zip", want: 200},
 		{as: "viewer", do: "GET {product}/attachments.zip", want: 200},
+		{as: "viewer", do: "GET {product}/attachments.zip", send: header{"Range": "bytes=-1"}, want: 206},
 	})
 	names := map[string]int{}
 	for _, e := range w.auditLog(t, "?action=attachment.download") {

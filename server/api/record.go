@@ -143,13 +143,18 @@ func (c *Corridor) recordAnswer(w *Response, rq *Request) {
 		}
 	case rule.Action == "" || rule.When == WithChange || w.Status < 200 || w.Status > 299 && !rq.HandsOver:
 	case rule.When == IfDownloads && !c.AuditDownloads:
-	case rq.Given != nil:
-		for _, a := range rq.Given {
-			rq.scope.Attachment = a
-			c.Audit.Record(*rq.newEntry(rule))
-		}
+	case rq.RecordsFiles:
 	default:
 		c.Audit.Record(*rq.newEntry(rule))
+	}
+}
+
+// RecordFile records that an answer with several files gives one to the caller.
+func (rq *Request) RecordFile(a store.Attachment) {
+	if rule := rq.route.Audit; rule.When == IfDownloads && rq.corridor.AuditDownloads {
+		rq.scope.Attachment = a
+		rq.corridor.Audit.Record(*rq.newEntry(rule))
+		rq.scope.Attachment = store.Attachment{}
 	}
 }
 

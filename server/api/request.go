@@ -43,8 +43,9 @@ type Request struct {
 	// HandsOver is set by a redirect that gives the file to the caller: nothing more of
 	// that download reaches this server, so it is recorded as one.
 	HandsOver bool
-	// Given is set by an answer with several files: each is recorded as downloaded.
-	Given []store.Attachment
+	// RecordsFiles is set by an answer with several files, of which each is recorded by
+	// RecordFile.
+	RecordsFiles bool
 }
 
 // Log returns the server's log with the request's id on each line. It is made at each

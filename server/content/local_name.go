@@ -3,7 +3,6 @@ package content
 import (
 	"fmt"
 	"path"
-	"path/filepath"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -65,8 +64,17 @@ func LocalName(name string, longest int) string {
 	if strings.EqualFold(path.Ext(name), ".part") {
 		name += "_"
 	}
-	if name != "" && !filepath.IsLocal(name) { // a device of Windows, or ..
+	if stem, _, _ := strings.Cut(name, "."); devices[strings.ToUpper(strings.TrimRight(stem, " "))] {
 		name = "_" + name
 	}
 	return name
 }
+
+// devices are names that Windows gives to devices, with any ending.
+var devices = func() map[string]bool {
+	all := map[string]bool{"CON": true, "PRN": true, "AUX": true, "NUL": true, "CONIN$": true, "CONOUT$": true}
+	for _, n := range "0123456789¹²³" {
+		all["COM"+string(n)], all["LPT"+string(n)] = true, true
+	}
+	return all
+}()

@@ -19,6 +19,9 @@ func TestLocalNamesDiffer(t *testing.T) {
 		{`a\b?c`, "a_b_c (2)", "a_b_c id"},
 		{"...", "(1)", "id"},
 		{"..", "(2)", "id"},
+		{"aux.c", "_aux.c", "_aux.c"},
+		{"Com1", "_Com1", "_Com1"},
+		{"console.log", "console.log", "console.log"},
 		{"x.part", "x.part_", "x.part_"},
 		{strings.Repeat("ü", 150) + ".pdf", strings.Repeat("ü", 98) + ".pdf", strings.Repeat("ü", 98) + ".pdf"},
 	} {

@@ -3,6 +3,7 @@ package files
 import (
 	"archive/zip"
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -26,8 +27,8 @@ import (
 
 const (
 	// maxArchived is how many files an archive has at most. About heldByArchived bytes of
-	// each are in memory while it is sent, and nothing of its content.
-	maxArchived    = 20_000
+	// each are in memory while it is sent.
+	maxArchived    = 10_000
 	heldByArchived = 1 << 10
 )
 
@@ -43,14 +44,22 @@ func (s *Service) DownloadArchive(w *api.Response, rq *api.Request, sc api.Scope
 		return err
 	}
 	list := []store.Attachment{}
+	var full error
 	err = s.visit(rq.Context(), sc.Entity.Parent, query, uuid.Nil, func(a store.Attachment) bool {
-		list = append(list, a)
-		return len(list) <= maxArchived
+		if list = append(list, a); len(list)%api.FetchBatch == 0 {
+			full = s.holdArchive(rq, len(list))
+		}
+		return len(list) <= maxArchived && full == nil
 	})
-	if err != nil {
+	if err := cmp.Or(err, full); err != nil {
 		return err
 	}
 	return s.sendArchive(w, rq, sc, list)
+}
+
+// holdArchive counts the memory of an archive with that many files.
+func (s *Service) holdArchive(rq *api.Request, files int) error {
+	return rq.Hold(max(portion, s.LogBelow) + heldByArchived*int64(files))
 }
 
 // DownloadSelection answers POST .../attachments.zip: with the files that the body names.
@@ -89,12 +98,12 @@ func (s *Service) DownloadSelection(w *api.Response, rq *api.Request, sc api.Sco
 // sendArchive answers with the files of one parent in a ZIP archive.
 func (s *Service) sendArchive(w *api.Response, rq *api.Request, sc api.Scope, list []store.Attachment) error {
 	if len(list) > maxArchived {
-		return api.InvalidRequest("An archive has at most %d files, and these are more. Choose some of them by name, mime_type, uploaded_by or since, or run `attachd export`.", maxArchived)
+		return api.InvalidRequest("These are more than the %d files that one archive may have. Choose some of them by name, mime_type, uploaded_by or since, or run `attachd export`.", maxArchived)
 	}
-	if err := rq.Hold(portion + heldByArchived*int64(len(list))); err != nil {
+	if err := s.holdArchive(rq, len(list)); err != nil {
 		return err
 	}
-	if err := s.refuseDamaged(list); err != nil {
+	if err := s.refuseDamaged(rq, list); err != nil {
 		return err
 	}
 	a := newArchive(s, rq, list)
@@ -103,13 +112,15 @@ func (s *Service) sendArchive(w *api.Response, rq *api.Request, sc api.Scope, li
 	h.Set("Content-Disposition", content.Disposition("attachment", a.nameFor(sc.Entity)))
 	h.Set("ETag", a.etag)
 	h.Set("Accept-Ranges", "bytes")
-	if parts := tidyRange(rq.Header, a.size); len(parts) > 1 {
-		rq.Header.Del("Range") // several ranges may be answered with the whole (RFC 9110, section 14.2)
+	// Several ranges may be answered with the whole, and any of another method has to be
+	// (RFC 9110, section 14.2).
+	if parts := tidyRange(rq.Header, a.size); len(parts) > 1 || rq.Method == http.MethodPost {
+		rq.Header.Del("Range")
 	}
 	joinConditions(rq.Header)
+	rq.RecordsFiles = true
 	out := &sending{Response: w, rq: rq}
-	http.ServeContent(out, rq.Request, "", a.newest(), a)
-	rq.Given = list[a.first:a.last]
+	http.ServeContent(out, rq.Request, "", time.Time{}, a) // a time would not tell that an older file has gone
 	if failed := cmp.Or(a.failed, out.failed); failed != nil {
 		if !out.delayed() {
 			panic(http.ErrAbortHandler) // cut the connection: the archive must not end cleanly
@@ -128,23 +139,29 @@ func (s *Service) sendArchive(w *api.Response, rq *api.Request, sc api.Scope, li
 }
 
 // refuseDamaged names a file that is known to be damaged: an archive that is cut off says
-// nothing.
-func (s *Service) refuseDamaged(list []store.Attachment) error {
-	damaged := s.Contents.Marked()
-	if len(damaged) == 0 {
-		return nil
-	}
-	is := make(map[blobs.Ref]bool, len(damaged))
-	for _, ref := range damaged {
+// nothing. Of those that broke off an archive before, it looks whether they are whole now.
+func (s *Service) refuseDamaged(rq *api.Request, list []store.Attachment) error {
+	is := make(map[blobs.Ref]bool)
+	for _, ref := range s.Contents.Marked() {
 		is[ref] = true
 	}
 	for _, a := range list {
-		if is[a.SHA256] {
-			return &api.Refusal{Status: http.StatusInternalServerError, Code: "damaged", Cause: fmt.Errorf("attachment %s: %w", a.ID, blobs.ErrDamaged),
-				Detail: fmt.Sprintf("The file %q is damaged. Ask for the others by their ids, or upload the same file again, which repairs it.", a.FileName)}
+		broke := s.broke.has(a.SHA256)
+		if broke {
+			info, err := s.Contents.Stat(rq.Context(), a.SHA256)
+			broke = errors.Is(err, blobs.ErrNotFound) || err == nil && (info.Damaged || info.Size != a.Size)
+		}
+		if broke || is[a.SHA256] {
+			return damagedIn(a, blobs.ErrDamaged)
 		}
 	}
 	return nil
+}
+
+// damagedIn is the refusal of an archive for a file that is damaged.
+func damagedIn(a store.Attachment, cause error) error {
+	return &api.Refusal{Status: http.StatusInternalServerError, Code: "damaged", Cause: fmt.Errorf("attachment %s: %w", a.ID, cause),
+		Detail: fmt.Sprintf("The file %q is damaged. Upload the same file again, which repairs it, or leave it out: POST takes the ids of others.", a.FileName)}
 }
 
 // archive is a ZIP archive of files, without compression. It is made while it is sent, and
@@ -159,15 +176,14 @@ type archive struct {
 	size  int64
 	etag  string
 
-	at          int64 // where the next part begins
-	first, last int   // the files whose contents were sent, in part or as a whole; last is the one behind them
-	failed      error // why a content could not be read
+	at     int64 // where the next part begins
+	failed error // why a content could not be read
 }
 
 func newArchive(s *Service, rq *api.Request, list []store.Attachment) *archive {
 	a := &archive{s: s, rq: rq, files: list, names: make([]string, len(list))}
 	var names content.LocalNames
-	names.Add(content.SumsName, "") // it is the name of one that is added last
+	names.Add(content.SumsName, "") // reserved for the list of sums, which comes last
 	var sums strings.Builder
 	hash := sha256.New()
 	for i, f := range list {
@@ -184,7 +200,8 @@ func newArchive(s *Service, rq *api.Request, list []store.Attachment) *archive {
 }
 
 // newest is when the newest of the files was uploaded.
-func (a *archive) newest() (t time.Time) {
+func (a *archive) newest() time.Time {
+	t := time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC) // the first that a ZIP archive can have
 	for _, f := range a.files {
 		if at := f.CreatedAt(); at.After(t) {
 			t = at
@@ -208,6 +225,9 @@ func (a *archive) write(to io.Writer, put func(w io.Writer, i int) (sum uint32, 
 	for i, f := range a.files {
 		h := header(a.names[i], f.Size, f.CreatedAt())
 		w, err := z.CreateRaw(h)
+		if err == nil {
+			err = z.Flush() // put sees where it begins
+		}
 		if err == nil {
 			h.CRC32, err = put(w, i)
 		}
@@ -257,19 +277,17 @@ func (a *archive) Seek(offset int64, whence int) (int64, error) {
 // Read is not used: http.ServeContent copies by sending.ReadFrom.
 func (a *archive) Read([]byte) (int, error) { return 0, errors.ErrUnsupported }
 
-// SendTo sends n bytes. Contents before them are passed over where their CRC-32 is known.
+// SendTo sends n bytes. Of what is before them, it reads only what their CRC-32 needs.
 func (a *archive) SendTo(w contents.Sink, n int64) (int64, error) {
-	out := &window{to: w, from: a.at, end: a.at + n}
+	out := &window{to: w, from: a.at, end: a.at + n, ctx: a.rq.Context()}
 	err := a.write(out, func(w io.Writer, i int) (uint32, error) {
 		f := a.files[i]
-		if sum, known := a.s.sums.of(f.SHA256); known && out.at+zipBuffer+f.Size < out.from {
-			return sum, skip(w, f.Size)
+		begin := out.at
+		sum, err := a.put(w, f, min(max(out.from-begin, 0), f.Size))
+		if out.from < begin+f.Size && out.end > begin {
+			a.rq.RecordFile(f)
 		}
-		if a.last == 0 {
-			a.first = i
-		}
-		a.last = i + 1
-		return a.put(w, f)
+		return sum, err
 	})
 	a.at += out.sent
 	if errors.Is(err, errWindowEnds) {
@@ -278,39 +296,75 @@ func (a *archive) SendTo(w contents.Sink, n int64) (int64, error) {
 	return out.sent, err
 }
 
-// put writes the content of a file.
-func (a *archive) put(w io.Writer, f store.Attachment) (sum uint32, err error) {
-	if err := a.rq.Context().Err(); err != nil {
-		return 0, err
+// put writes the content of a file, of which only what comes after so many bytes is sent.
+func (a *archive) put(w io.Writer, f store.Attachment, unsent int64) (uint32, error) {
+	known := a.s.crcs.of(f.SHA256)
+	if known.bytes >= f.Size && unsent == f.Size {
+		return known.sum, skip(w, f.Size)
 	}
 	file, err := a.s.Contents.Reader(a.rq.Context(), a.rq.Log, f, false)
 	if err != nil {
-		a.failed = err
-		return 0, err
+		return 0, a.broken(f, err)
 	}
 	defer file.Close()
 	file.TrustRecent(a.s.Now())
 	to := &summing{Writer: w}
-	_, err = file.SendTo(to, f.Size)
+	switch {
+	case known.bytes >= f.Size:
+		err = to.begin(file, w, crc{bytes: unsent})
+	case known.bytes <= unsent:
+		err = to.begin(file, w, known)
+	}
+	if err == nil && to.bytes < f.Size {
+		_, err = file.SendTo(to, f.Size-to.bytes)
+	}
 	if failed := cmp.Or(file.Err(), to.failed); failed != nil {
-		a.failed = file.Report(failed)
-		return 0, a.failed
+		return 0, a.broken(f, file.Report(failed))
 	}
-	if err == nil {
-		a.s.sums.add(f.SHA256, to.sum)
+	if known.bytes >= f.Size {
+		return known.sum, err
 	}
+	a.s.crcs.add(f.SHA256, to.crc) // also of a part, when the client has gone
 	return to.sum, err
+}
+
+// broken keeps why a content could not be read.
+func (a *archive) broken(f store.Attachment, err error) error {
+	if a.failed = err; errors.Is(err, blobs.ErrDamaged) || errors.Is(err, blobs.ErrNotFound) {
+		a.s.broke.add(f.SHA256, crc{})
+		a.failed = damagedIn(f, err)
+	}
+	return a.failed
+}
+
+// crc is a CRC-32 of the first bytes of a content.
+type crc struct {
+	bytes int64
+	sum   uint32
 }
 
 // summing is a writer that computes a CRC-32.
 type summing struct {
 	io.Writer
-	sum    uint32
+	crc
 	failed error // why a content could not be read
+}
+
+// begin goes on behind the bytes of a CRC-32.
+func (w *summing) begin(file *contents.Reader, to io.Writer, from crc) error {
+	if from.bytes == 0 {
+		return nil
+	}
+	w.crc = from
+	if _, err := file.Seek(from.bytes, io.SeekStart); err != nil {
+		return err
+	}
+	return skip(to, from.bytes)
 }
 
 func (w *summing) Write(p []byte) (int, error) {
 	w.sum = crc32.Update(w.sum, crc32.IEEETable, p)
+	w.bytes += int64(len(p))
 	return w.Writer.Write(p)
 }
 
@@ -344,6 +398,7 @@ var errWindowEnds = errors.New("all of the part is sent")
 // window is a writer that passes on the bytes from one position up to another.
 type window struct {
 	to        io.Writer
+	ctx       context.Context // ends what nobody gets any more
 	from, end int64
 	at        int64 // position of the next byte
 	sent      int64
@@ -356,6 +411,9 @@ func (w *window) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	first, last := max(w.from-begin, 0), min(w.end-begin, int64(len(p)))
+	if err := w.ctx.Err(); err != nil {
+		return 0, err
+	}
 	if first < last {
 		n, err := w.to.Write(p[first:last])
 		if w.sent += int64(n); err != nil {
@@ -367,9 +425,6 @@ func (w *window) Write(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
-
-// zipBuffer is more than what a zip.Writer keeps back.
-const zipBuffer = 64 << 10
 
 var zeros [1 << 20]byte
 
@@ -385,34 +440,42 @@ func skip(w io.Writer, n int64) error {
 	return nil
 }
 
-// maxSums is how many CRC-32 are remembered.
-const maxSums = 50_000
+// maxCRCs is how many CRC-32 are remembered.
+const maxCRCs = 50_000
 
-// sums remembers the CRC-32 of contents that were sent in an archive, so that a download
-// that is continued reads nothing of what the client has.
-type sums struct {
+// crcs remembers CRC-32 of contents that were sent in an archive, so that a download that is
+// continued reads nothing of what the client has.
+type crcs struct {
 	mu   sync.Mutex
-	some map[[32]byte]uint32
+	some map[[32]byte]crc
 }
 
-func (s *sums) of(sha256 [32]byte) (sum uint32, known bool) {
+func (s *crcs) of(sha256 [32]byte) crc {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sum, known = s.some[sha256]
-	return sum, known
+	return s.some[sha256]
 }
 
-func (s *sums) add(sha256 [32]byte, sum uint32) {
+func (s *crcs) has(sha256 [32]byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, is := s.some[sha256]
+	return is
+}
+
+func (s *crcs) add(sha256 [32]byte, sum crc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.some == nil {
-		s.some = map[[32]byte]uint32{}
+		s.some = map[[32]byte]crc{}
 	}
 	for one := range s.some {
-		if len(s.some) < maxSums {
+		if len(s.some) < maxCRCs {
 			break
 		}
 		delete(s.some, one)
 	}
-	s.some[sha256] = sum
+	if sum.bytes >= s.some[sha256].bytes {
+		s.some[sha256] = sum
+	}
 }

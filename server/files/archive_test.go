@@ -2,6 +2,7 @@ package files
 
 import (
 	"archive/zip"
+	"context"
 	"io"
 	"testing"
 
@@ -15,7 +16,7 @@ type zeroArchive struct{ *archive }
 
 func (a zeroArchive) ReadAt(p []byte, off int64) (int, error) {
 	var part buffer
-	out := &window{to: &part, from: off, end: off + int64(len(p))}
+	out := &window{to: &part, from: off, end: off + int64(len(p)), ctx: context.Background()}
 	err := a.write(out, func(w io.Writer, i int) (uint32, error) { return 0, skip(w, a.files[i].Size) })
 	if err != nil && err != errWindowEnds {
 		return 0, err

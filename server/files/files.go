@@ -84,7 +84,7 @@ type Service struct {
 	previewGate *limits.Turns[api.Holder] // limits how many requests read tables and archives at once
 	decodes     *decodes
 	metrics     *metrics
-	sums        sums
+	crcs, broke crcs // of contents in archives: what is known of them, and which broke one off
 }
 
 // New makes the service.

@@ -18,8 +18,8 @@ const (
 	sweepInterval = 10 * time.Second
 	// ballastInterval is how often the ballast is refilled where it is missing.
 	ballastInterval = 2 * time.Second
-	// removeInterval is how often each of several replicas looks for what was deleted on
-	// another one.
+	// removeInterval is how often the replica that removes what was deleted looks whether
+	// another one has deleted something.
 	removeInterval = time.Second
 	// trashInterval is how often the trash is looked at for what is due, and the disk for
 	// whether the oldest there must make room. Neither reads more than a record.
@@ -49,9 +49,7 @@ func (s *Service) Jobs() []jobs.Job {
 		// what an earlier process had not removed yet, for ever.
 		{Name: "prune audit log", Every: prune, AtStart: true, Exclusive: true, Run: s.PruneAudit},
 	}
-	// Not exclusive: each replica also removes what its own changes have freed, and what one
-	// removes from the database the others skip.
-	remove := jobs.Job{Name: "remove deleted", Wake: s.Contents.Deleted, AtStart: true, Run: s.Contents.RemoveDeleted}
+	remove := jobs.Job{Name: "remove deleted", Wake: s.Contents.Deleted, AtStart: true, Exclusive: true, Run: s.Contents.RemoveDeleted}
 	if s.Shared != nil {
 		remove.Every = removeInterval
 		all = append(all, jobs.Job{Name: "tell other replicas", ThroughDrain: true, Run: s.live})

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"mime"
 	"net/http"
 	"os"
@@ -99,9 +100,15 @@ func etagDigest(etag string) []byte {
 }
 
 // CorruptError means that a file did not arrive as it is stored.
-type CorruptError struct{ Got, Want [sha256.Size]byte }
+type CorruptError struct {
+	Got, Want [sha256.Size]byte
+	Archive   error // what is wrong with an archive; nil for a file
+}
 
 func (e *CorruptError) Error() string {
+	if e.Archive != nil {
+		return fmt.Sprintf("the archive did not arrive as it is stored: %v", e.Archive)
+	}
 	return fmt.Sprintf("the file did not arrive as it is stored: its SHA-256 is %x, not %x", e.Got, e.Want)
 }
 
@@ -223,46 +230,64 @@ func rewind(f *os.File) error {
 
 func compare(sum []byte, about About) error {
 	if got := [sha256.Size]byte(sum); got != about.Digest {
-		return &CorruptError{got, about.Digest}
+		return &CorruptError{Got: got, Want: about.Digest}
 	}
 	return nil
 }
 
-// compareArchive compares the files in a ZIP archive with its SHA256SUMS.
+// compareArchive compares the files in a ZIP archive with its SHA256SUMS. An error of
+// reading the archive itself is not a *CorruptError.
 func compareArchive(f io.ReaderAt, size int64) error {
-	broken := func(err error) error { return fmt.Errorf("the archive is broken: %w: %w", err, &CorruptError{}) }
+	err := compareArchived(f, size)
+	for _, broken := range []error{zip.ErrFormat, zip.ErrChecksum, zip.ErrAlgorithm, fs.ErrNotExist, io.ErrUnexpectedEOF, errOtherSum} {
+		if errors.Is(err, broken) {
+			return &CorruptError{Archive: err}
+		}
+	}
+	return err
+}
+
+// errOtherSum means that a file in an archive is not the one that its SHA256SUMS lists.
+var errOtherSum = errors.New("it is not as " + content.SumsName + " says")
+
+func compareArchived(f io.ReaderAt, size int64) error {
 	z, err := zip.NewReader(f, size)
 	if err != nil {
-		return broken(err)
+		return err
 	}
-	sums := map[string]string{}
 	listed, err := z.Open(content.SumsName)
 	if err != nil {
-		return broken(err)
+		return err
 	}
-	for lines := bufio.NewScanner(listed); lines.Scan(); {
+	defer listed.Close() // only read
+	sums := map[string]string{}
+	lines := bufio.NewScanner(listed)
+	for lines.Scan() {
 		sum, name, _ := strings.Cut(lines.Text(), "  ")
 		sums[name] = sum
+	}
+	if err := lines.Err(); err != nil {
+		return err
 	}
 	for _, packed := range z.File {
 		if packed.Name == content.SumsName {
 			continue
 		}
-		hash := sha256.New()
 		r, err := packed.Open()
-		if err == nil {
-			_, err = io.Copy(hash, r)
-		}
 		if err != nil {
-			return broken(fmt.Errorf("%s: %w", packed.Name, err))
+			return fmt.Errorf("%s: %w", packed.Name, err)
 		}
-		if got := hex.EncodeToString(hash.Sum(nil)); got != sums[packed.Name] {
-			return broken(fmt.Errorf("%s has the SHA-256 %s, not %s", packed.Name, got, sums[packed.Name]))
+		hash := sha256.New()
+		if _, err := io.Copy(hash, r); err != nil {
+			return fmt.Errorf("%s: %w", packed.Name, err)
+		}
+		if hex.EncodeToString(hash.Sum(nil)) != sums[packed.Name] {
+			return fmt.Errorf("%s: %w", packed.Name, errOtherSum)
 		}
 		delete(sums, packed.Name)
 	}
 	if len(sums) > 0 {
-		return broken(fmt.Errorf("%d files are missing", len(sums)))
+		return fmt.Errorf("%d files are missing: %w", len(sums), errOtherSum)
 	}
 	return nil
 }

@@ -298,7 +298,7 @@ func (cm *committer) transact(changes []*change, recorded []store.Entry, toLog b
 	if !toLog {
 		return cm.commitTx(w)
 	}
-	cm.store.unflushed.add(w.ID()-1, w.created, w.settled)
+	cm.store.unflushed.add(cm.store.file.VersionOf(w.ID()-1), w.created, w.settled)
 	cm.publish(w)
 	cm.open = w
 	return nil

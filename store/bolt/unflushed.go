@@ -24,11 +24,9 @@ import (
 // once, together with them. So a reader that finds this commit in the database finds the
 // latest state there, but for what is here.
 type unflushed struct {
-	some atomic.Bool
-	mu   sync.RWMutex
-	// cleared counts how often what was unflushed was committed.
-	cleared uint64
-	base    int // the number of the commit that they follow
+	some    atomic.Bool
+	mu      sync.RWMutex
+	base    dbfile.Version // that of the commit that they follow
 	ids     map[uuid.UUID]*created
 	parents map[store.Parent][]*created
 	content map[[32]byte][]*created
@@ -48,7 +46,7 @@ type created struct {
 }
 
 // add adds what was written to the log after the commit base.
-func (u *unflushed) add(base int, all []created, settled []blobs.Place) {
+func (u *unflushed) add(base dbfile.Version, all []created, settled []blobs.Place) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.ids == nil {
@@ -74,44 +72,28 @@ func (u *unflushed) clear() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.some.Store(false)
-	u.cleared++
 	u.ids, u.parents, u.content, u.places, u.usage = nil, nil, nil, nil, nil
 }
 
 // viewWith is viewCommitted for a read that takes from what is unflushed too. look returns
 // what it needs of that, under the lock, and read gets it together with a transaction that
-// lacks just that: the zero value where nothing is unflushed, or the transaction has it. It
-// may be called twice.
+// lacks just that: the zero value where nothing is unflushed, or the transaction has it.
 func viewWith[V any](ctx context.Context, b *Store, look func(*unflushed) V, read func(tx *dbfile.Tx, ahead V) error) error {
-	for {
-		var none V
-		ahead, base, cleared, some := none, 0, uint64(0), b.unflushed.some.Load()
-		if some {
-			b.unflushed.mu.RLock()
-			if some = b.unflushed.some.Load(); some {
-				ahead, base, cleared = look(&b.unflushed), b.unflushed.base, b.unflushed.cleared
-			}
-			b.unflushed.mu.RUnlock()
+	var ahead, none V
+	var base dbfile.Version
+	if b.unflushed.some.Load() {
+		b.unflushed.mu.RLock()
+		if b.unflushed.some.Load() {
+			ahead, base = look(&b.unflushed), b.unflushed.base
 		}
-		apart := false
-		err := b.viewCommitted(ctx, func(tx *dbfile.Tx) error {
-			if apart = some && tx.ID() == base; apart {
-				return read(tx, ahead)
-			}
-			return read(tx, none)
-		})
-		// A copy that replaced the file counts its commits anew. Before it does, what is
-		// unflushed is committed.
-		if !apart || !b.unflushed.wasCleared(cleared) {
-			return err
-		}
+		b.unflushed.mu.RUnlock()
 	}
-}
-
-func (u *unflushed) wasCleared(since uint64) bool {
-	u.mu.RLock()
-	defer u.mu.RUnlock()
-	return u.cleared != since
+	return b.viewCommitted(ctx, func(tx *dbfile.Tx) error {
+		if tx.Version() != base { // a later commit, which has all of it
+			return read(tx, none)
+		}
+		return read(tx, ahead)
+	})
 }
 
 // of lists the attachments of a parent behind an id, in the order of their ids.

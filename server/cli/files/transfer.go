@@ -229,7 +229,7 @@ ZIP archive, and each is compared with the SHA-256 in the archive's SHA256SUMS.`
 		}
 		return n.print(path, saved)
 	})
-	cmd.Flags().StringVarP(&output, "output", "o", "", "the `FILE` or folder to write; - is standard output; without it, the attachment's name in this folder")
+	cmd.Flags().StringVarP(&output, "output", "o", "", "the `FILE` or folder to write; - is standard output; without it, the name that the server gives, in this folder")
 	cmd.Flags().BoolVar(&force, "force", false, "replace a file that is there")
 	cmd.Flags().BoolVar(&packed, "zip", false, "all files of a place, as one ZIP archive")
 	return cmd

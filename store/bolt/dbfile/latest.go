@@ -8,6 +8,9 @@ type Version struct {
 	commit uint64
 }
 
+// VersionOf returns the state of the open file after a commit.
+func (f *File) VersionOf(commit int) Version { return Version{f.current.Load(), uint64(commit)} }
+
 // version returns what transactions read that begin now, and whether that is known and
 // the database is whole, as far as is known.
 func (f *File) version() (v Version, whole bool) {

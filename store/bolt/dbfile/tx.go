@@ -31,6 +31,9 @@ type Tx struct {
 	version Version // of a read transaction
 }
 
+// Version returns the state that a read transaction reads.
+func (tx *Tx) Version() Version { return tx.version }
+
 // Bucket returns nil for a bucket that is missing.
 func (tx *Tx) Bucket(name []byte) *bbolt.Bucket {
 	if err := tx.known.refuses(name); err != nil {
