@@ -298,7 +298,10 @@ func (a *archive) SendTo(w contents.Sink, n int64) (int64, error) {
 
 // put writes the content of a file, of which only what comes after so many bytes is sent.
 func (a *archive) put(w io.Writer, f store.Attachment, unsent int64) (uint32, error) {
-	known := a.s.crcs.of(f.SHA256)
+	var known crc
+	if unsent > 0 { // else it is made anew: what was read before may have been damaged, and repaired since
+		known = a.s.crcs.of(f.SHA256)
+	}
 	if known.bytes >= f.Size && unsent == f.Size {
 		return known.sum, skip(w, f.Size)
 	}
