@@ -129,12 +129,7 @@ func (s *Service) sendArchive(w *api.Response, rq *api.Request, sc api.Scope, li
 		return failed
 	}
 	out.begin()
-	if rq.Method != http.MethodHead {
-		s.metrics.downloaded.Add(float64(w.Bytes))
-		if w.Status == http.StatusOK || w.Status == http.StatusPartialContent {
-			s.OnDownload(w.Bytes)
-		}
-	}
+	s.count(w, rq)
 	return nil
 }
 

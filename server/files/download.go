@@ -125,13 +125,19 @@ func (s *Service) send(w *api.Response, rq *api.Request, a store.Attachment, dis
 		return refused
 	}
 	out.begin()
-	if rq.Method == http.MethodGet {
-		s.metrics.downloaded.Add(float64(w.Bytes))
-		if w.Status == http.StatusOK || w.Status == http.StatusPartialContent {
-			s.OnDownload(w.Bytes)
-		}
-	}
+	s.count(w, rq)
 	return nil
+}
+
+// count counts what an answer with files has sent.
+func (s *Service) count(w *api.Response, rq *api.Request) {
+	if rq.Method == http.MethodHead {
+		return
+	}
+	s.metrics.downloaded.Add(float64(w.Bytes))
+	if w.Status == http.StatusOK || w.Status == http.StatusPartialContent {
+		s.OnDownload(w.Bytes)
+	}
 }
 
 // etagOf is the ETag of an attachment's file.
