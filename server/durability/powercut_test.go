@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"iter"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 )
@@ -32,17 +34,24 @@ func TestAPowerCutAtAnyMomentTakesNothingThatWasAcknowledged(t *testing.T) {
 
 func aPowerCutTakesNothing(t *testing.T, way string) {
 	story, calls := tellTraced(t, way)
-	all := story.cuts(t, calls)
-	t.Logf("%d system calls, %d acknowledged operations, %d images of the disk", len(calls), len(story.steps), len(all))
-	var lost, next, looks atomic.Int64
+	next, stop := iter.Pull(story.cuts(t, calls))
+	defer stop()
+	var drawing sync.Mutex // each image is of the whole disk: two at a time
+	var lost, looks atomic.Int64
 	t.Run("images", func(t *testing.T) {
 		for worker := range 2 {
 			t.Run(fmt.Sprint("worker ", worker), func(t *testing.T) {
 				t.Parallel()
-				for i := next.Add(1) - 1; i < int64(len(all)); i = next.Add(1) - 1 {
-					wrong := story.wrongAfter(t, all[i])
+				for {
+					drawing.Lock()
+					c, more := next()
+					drawing.Unlock()
+					if !more {
+						break
+					}
+					wrong := story.wrongAfter(t, c)
 					for _, w := range wrong {
-						t.Errorf("the power went %s; %d operations were acknowledged: %s", all[i].when, all[i].answered, w)
+						t.Errorf("the power went %s; %d operations were acknowledged: %s", c.when, c.answered, w)
 					}
 					lost.Add(int64(len(wrong)))
 					looks.Add(1)
@@ -50,7 +59,8 @@ func aPowerCutTakesNothing(t *testing.T, way string) {
 			})
 		}
 	})
-	t.Logf("%d images looked at, %d faults or losses", looks.Load(), lost.Load())
+	t.Logf("%d system calls, %d acknowledged operations, %d images of the disk looked at, %d faults or losses",
+		len(calls), len(story.steps), looks.Load(), lost.Load())
 }
 
 // If attachd left out a sync, the images must show it.
@@ -589,47 +599,50 @@ type cut struct {
 	left     image
 }
 
-// cuts returns the states that power cuts at all moments may leave, without
-// duplicates.
-func (s *story) cuts(t *testing.T, calls []tracedCall) (all []cut) {
-	t.Helper()
-	d := newDisk(s.home)
-	answered := 0
-	seen := map[[32]byte]int{}
-	add := func(when string, arrive func([]change) []change) {
-		left := d.after(arrive)
-		sum := left.sum()
-		// The same image is tested again when more was acknowledged.
-		if most, ok := seen[sum]; !ok || most < answered {
-			seen[sum] = answered
-			all = append(all, cut{when, answered, left})
-		}
-	}
-	folders := 0
-	for i, m := range s.moments(calls) {
-		when := fmt.Sprintf("after line %d: %s", m.call.ended, m.call)
-		if m.answered >= 0 {
-			answered++
-			when = fmt.Sprintf("when %q was answered", s.steps[m.answered].name)
-		} else {
-			changed, err := d.apply(m.call)
-			must(t, err)
-			if !changed {
-				continue
+// cuts yields the states that power cuts at all moments may leave, without
+// duplicates: of what was not synced, nothing arrived, or everything, or one of
+// three selections.
+func (s *story) cuts(t *testing.T, calls []tracedCall) iter.Seq[cut] {
+	return func(yield func(cut) bool) {
+		d := newDisk(s.home)
+		answered := 0
+		seen := map[[32]byte]int{}
+		folders := 0
+		for i, m := range s.moments(calls) {
+			when := fmt.Sprintf("after line %d: %s", m.call.ended, m.call)
+			if m.answered >= 0 {
+				answered++
+				when = fmt.Sprintf("when %q was answered", s.steps[m.answered].name)
+			} else {
+				changed, err := d.apply(m.call)
+				must(t, err)
+				if !changed {
+					continue
+				}
+				if m.call.name == "mkdirat" {
+					if folders++; folders > 6 && folders%64 != 0 {
+						continue // one of 256 shards, which are all alike
+					}
+				}
 			}
-			if m.call.name == "mkdirat" {
-				if folders++; folders > 6 && folders%64 != 0 {
-					continue // one of 256 shards, which are all alike
+			arrivals := []func([]change) []change{noneArrive, allArrive}
+			for n := range uint64(3) {
+				arrivals = append(arrivals, someArrive(uint64(i), n))
+			}
+			for n, arrive := range arrivals {
+				left := d.after(arrive)
+				sum := left.sum()
+				// The same image is tested again when more was acknowledged.
+				if most, ok := seen[sum]; ok && most >= answered {
+					continue
+				}
+				seen[sum] = answered
+				if !yield(cut{fmt.Sprintf("%s, and of the rest selection %d arrived", when, n), answered, left}) {
+					return
 				}
 			}
 		}
-		add(when+", nothing else arrived", noneArrive)
-		add(when+", everything arrived", allArrive)
-		for n := range 5 {
-			add(fmt.Sprintf("%s, selection %d arrived", when, n), someArrive(uint64(i), uint64(n)))
-		}
 	}
-	return all
 }
 
 func noneArrive([]change) []change       { return nil }
