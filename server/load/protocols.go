@@ -8,6 +8,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -317,8 +318,9 @@ func (l lfs) list(*client, string) ([]byte, error) { return nil, errors.ErrUnsup
 
 func (l lfs) remove(string) ([]byte, error) { return nil, errors.ErrUnsupported }
 
-// s3 is the protocol of S3, with presigned requests: they are valid for a week, and
-// the body is not signed, so that neither side hashes it.
+// s3 is the protocol of S3. Requests are presigned, for a week, but for uploads: these
+// carry the SHA-256 of the body as attachd and other clients send it, so that the store
+// checks it.
 type s3 struct {
 	site
 	credential, date string
@@ -326,12 +328,14 @@ type s3 struct {
 	key              []byte
 }
 
+const amzDate = "20060102T150405Z" // of Signature Version 4
+
 // newS3 takes the bucket from the path of u, and creates it if it does not exist.
 func newS3(c *client, u *url.URL, _ ...string) (protocol, error) {
 	secret, _ := u.User.Password()
 	now := time.Now().UTC()
 	scope := now.Format("20060102") + "/" + cmp.Or(u.Query().Get("region"), "us-east-1") + "/s3/aws4_request"
-	s := s3{site: newSite(u), credential: u.User.Username() + "/" + scope, date: now.Format("20060102T150405Z"), expires: "604800", key: s3Key(secret, scope)}
+	s := s3{site: newSite(u), credential: u.User.Username() + "/" + scope, date: now.Format(amzDate), expires: "604800", key: s3Key(secret, scope)}
 	s.headers = ""
 	if s.path == "/" || strings.Count(s.path, "/") != 2 {
 		return nil, errors.New("the path of the address must be that of a bucket")
@@ -367,16 +371,33 @@ func (s s3) sign(method, target string, query url.Values) string {
 		all[name] = values
 	}
 	encoded := all.Encode()
-	asked := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\nhost:%s\n\nhost\nUNSIGNED-PAYLOAD", method, target, encoded, s.host))
+	signature := s.signature(fmt.Sprintf("%s\n%s\n%s\nhost:%s\n\nhost\nUNSIGNED-PAYLOAD", method, target, encoded, s.host))
+	return fmt.Sprintf("%s?%s&X-Amz-Signature=%s", target, encoded, signature)
+}
+
+// signature signs a request in its canonical form.
+func (s s3) signature(canonical string) string {
 	_, scope, _ := strings.Cut(s.credential, "/")
-	signature := mac(s.key, fmt.Sprintf("AWS4-HMAC-SHA256\n%s\n%s\n%x", s.date, scope, asked))
-	return fmt.Sprintf("%s?%s&X-Amz-Signature=%x", target, encoded, signature)
+	asked := sha256.Sum256([]byte(canonical))
+	return hex.EncodeToString(mac(s.key, fmt.Sprintf("AWS4-HMAC-SHA256\n%s\n%s\n%x", s.date, scope, asked)))
 }
 
 func (s s3) put(c *client, u *upload) (id string, err error) {
 	id = u.name()
-	_, err = c.succeed(s.head("PUT", s.sign("PUT", s.path+id, nil), len(u.content), "Content-Type: application/pdf\r\n"), u.content)
+	_, err = c.succeed(s.head("PUT", s.path+id, len(u.content), s.signed("PUT", s.path+id, sha256.Sum256(u.content), time.Now())+"Content-Type: application/pdf\r\n"), u.content)
 	return id, err
+}
+
+// signed returns the headers that sign a request with the digest of its body, for some
+// minutes from at on.
+func (s s3) signed(method, target string, digest [sha256.Size]byte, at time.Time) string {
+	const names = "host;x-amz-checksum-sha256;x-amz-content-sha256;x-amz-date"
+	s.date = at.UTC().Format(amzDate)
+	checksum := base64.StdEncoding.EncodeToString(digest[:])
+	signature := s.signature(fmt.Sprintf("%s\n%s\n\nhost:%s\nx-amz-checksum-sha256:%s\nx-amz-content-sha256:%x\nx-amz-date:%s\n\n%s\n%[5]x",
+		method, target, s.host, checksum, digest, s.date, names))
+	return fmt.Sprintf("Authorization: AWS4-HMAC-SHA256 Credential=%s,SignedHeaders=%s,Signature=%s\r\nX-Amz-Checksum-Sha256: %s\r\nX-Amz-Content-Sha256: %x\r\nX-Amz-Date: %s\r\n",
+		s.credential, names, signature, checksum, digest, s.date)
 }
 
 func (s s3) get(_ *client, id string) ([]byte, error) {
