@@ -14,6 +14,7 @@ type Abilities struct {
 	Snapshotter store.Snapshotter // backups of the metadata
 	Compacter   store.Compacter
 	Verifier    store.Verifier // lets the scrub verify the metadata too
+	Inquirer    store.Inquirer // spares questions one by one
 	Shared      store.Shared   // other processes, the replicas of this server, use the store too
 	Batcher     blobs.Batcher
 	Versioner   blobs.Versioner                // spares a second hash of a file that was hashed just now
@@ -31,6 +32,7 @@ func AbilitiesOf(records store.Store, contents blobs.Store) Abilities {
 	a.Snapshotter, _ = records.(store.Snapshotter)
 	a.Compacter, _ = records.(store.Compacter)
 	a.Verifier, _ = records.(store.Verifier)
+	a.Inquirer, _ = records.(store.Inquirer)
 	a.Shared, _ = records.(store.Shared)
 	a.Batcher, _ = contents.(blobs.Batcher)
 	a.Versioner, _ = contents.(blobs.Versioner)

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,7 +42,8 @@ type replica struct {
 	job   func(ctx context.Context, name string, every time.Duration)
 	dir   string
 	log   *logBuffer
-	end   func() // as a shutdown does
+	asked *atomic.Int64 // statements of the database
+	end   func()        // as a shutdown does
 }
 
 // replicas starts servers with the people and places of a world in their database, and
@@ -67,8 +69,12 @@ func newReplica(t *testing.T, dsn string, bucket *s3test.Memory, options ...func
 			t.Fatal(err)
 		}
 	}
-	dir, log := t.TempDir(), &logBuffer{}
-	records, err := postgres.Open(t.Context(), postgres.Options{DSN: dsn, MaxConnections: 10})
+	dir, log, asked := t.TempDir(), &logBuffer{}, new(atomic.Int64)
+	records, err := postgres.Open(t.Context(), postgres.Options{DSN: dsn, MaxConnections: 10, Called: func(operation, _ string, _ time.Duration) {
+		if operation == "statement" {
+			asked.Add(1)
+		}
+	}})
 	fail(err)
 	local, err := disk.Open(dir, disk.Options{})
 	fail(err)
@@ -102,7 +108,7 @@ func newReplica(t *testing.T, dsn string, bucket *s3test.Memory, options ...func
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { s.Run(ctx, context.WithoutCancel(ctx)) })
-	r := &replica{url: front.URL, local: operator.URL, store: records, dir: dir, log: log}
+	r := &replica{url: front.URL, local: operator.URL, store: records, dir: dir, log: log, asked: asked}
 	r.job = s.RunJob
 	r.end = sync.OnceFunc(func() {
 		s.Drain()
@@ -229,6 +235,40 @@ func TestWhatOneReplicaChangesTheOtherKnowsAtItsNextRequest(t *testing.T) {
 
 	two.ask(t, root, "DELETE", "/directory/spaces/a?attachments=delete", "").want(t, 200)
 	one.ask(t, editor, "GET", filePath(second)+"/download", "").want(t, 404)
+}
+
+// Each statement is a round trip. The jobs of the replica have some of their own: the least of
+// several requests has none of these.
+func TestARequestAsksTheDatabaseSeldom(t *testing.T) {
+	t.Parallel()
+	all, keys := replicas(t, 1)
+	r, editor := all[0], keys["editor"]
+	id := r.upload(t, editor, "a file")
+	link := r.ask(t, editor, "POST", filePath(id)+"/links", "{}").want(t, 201).object(t)["download_url"].(string)
+	link = link[strings.Index(link, "/files/"):]
+	session := r.ask(t, "", "POST", "/session", `{"key": "`+editor+`"}`).want(t, 200).header.Get("Set-Cookie")
+	const rights, theBody, theContent, theRecords, theSession = 1, 4, 1, 1, 1
+	for _, c := range []struct {
+		what string
+		ask  func()
+		want int64
+	}{
+		{"an upload", func() { r.upload(t, editor, "another file") }, rights + theBody},
+		{"a download", func() { r.ask(t, editor, "GET", filePath(id)+"/download", "").want(t, 200) }, rights + theContent},
+		{"a download by a link", func() { r.ask(t, "", "GET", link, "").want(t, 200) }, rights + theContent},
+		{"a download with a session", func() { r.ask(t, "", "GET", filePath(id)+"/download", "", "Cookie", session).want(t, 200) }, theSession + rights + theContent},
+		{"a list", func() { r.ask(t, editor, "GET", productPath, "").want(t, 200) }, rights + theRecords},
+	} {
+		least := int64(1000)
+		for range 20 {
+			before := r.asked.Load()
+			c.ask()
+			least = min(least, r.asked.Load()-before)
+		}
+		if least != c.want {
+			t.Errorf("%s took %d statements, not %d", c.what, least, c.want)
+		}
+	}
 }
 
 func TestReplicasSignLinksWithTheSameKeys(t *testing.T) {

@@ -240,7 +240,7 @@ func (s *Server) corridorOptions() api.Options {
 // guardOptions are the parts of the server that the guard needs.
 func (s *Server) guardOptions() access.Options {
 	return access.Options{
-		Corridor: s.corridor, Records: s.Store, Now: s.Now, TrustedNow: s.trustedNow, Signer: s.signing.Signer,
+		Corridor: s.corridor, Records: s.Store, Inquirer: s.Inquirer, Now: s.Now, TrustedNow: s.trustedNow, Signer: s.signing.Signer,
 		LatestSigner: s.latestSigner(), Replicas: func() int { return s.ops.Replicas() },
 		RequestsPerMinute: s.RequestsPerMinute, FailedKeysPerMinute: s.FailedKeysPerMinute,
 		AdminsMayDeleteFromTickets: s.AdminsMayDeleteFromTickets, AutoCreate: s.AutoCreate, PublicMetrics: s.PublicMetrics,

@@ -67,6 +67,36 @@ type StagedContent struct {
 	Err error
 }
 
+// Inquirer can answer in one call what a server asks about each request: a storage that is
+// a call away costs one then, and not one for each question.
+type Inquirer interface {
+	// Inquire answers what Key or KeyByHash, User, Attachment or Entity, Space and Role
+	// would, as of one moment. ErrNotFound when any of these does not exist: which one, these
+	// say.
+	Inquire(ctx context.Context, about Inquiry) (Facts, error)
+}
+
+// Inquiry is what a request is about.
+type Inquiry struct {
+	Key        uuid.UUID // of the caller; or zero, and
+	KeyHash    [32]byte  // its hash
+	User       uuid.UUID // whose rights count; zero for the key's own user
+	Attachment uuid.UUID // or zero, and
+	Parent     Parent
+}
+
+// Facts are the answers to an Inquiry.
+type Facts struct {
+	Key        Key
+	Actor      User // whose key it is
+	User       User // whose rights count
+	Attachment Attachment
+	Entity     Entity // the parent, or that of the attachment
+	Role       Role   // of User in its space
+	Space      Space  // of the parent; zero where an attachment was asked for
+	Used       Usage  // likewise
+}
+
 // Snapshotter can copy all of its data as of one moment.
 type Snapshotter interface {
 	// Snapshot writes all data as of one moment to w, in a form from which a store

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/google/uuid"
 
@@ -20,7 +19,7 @@ func Anyone(*api.Request) (api.Scope, error) { return api.Scope{}, nil }
 
 // SignedIn requires a key or a session.
 func (g *Guard) SignedIn(rq *api.Request) (api.Scope, error) {
-	who, err := g.authenticate(rq)
+	who, err := g.authenticate(rq, nothingElse)
 	return api.Scope{Caller: who}, err
 }
 
@@ -83,7 +82,8 @@ func (g *Guard) MemberOf(find Finder) api.Access { return g.May(Read, find) }
 // whatever the route.
 func (g *Guard) May(do Action, find Finder) api.Access {
 	return func(rq *api.Request) (api.Scope, error) {
-		sc, err := g.SignedIn(rq)
+		who, err := g.authenticate(rq, g.inquire)
+		sc := api.Scope{Caller: who}
 		if err == nil {
 			sc, err = find(rq, sc, do)
 		}
@@ -122,6 +122,9 @@ func (g *Guard) SignedLink(rq *api.Request) (sc api.Scope, err error) {
 		return sc, err
 	}
 	sc.Inline = link.Inline
+	if err := g.inquire(rq, store.Inquiry{Key: link.Key, User: link.User}); err != nil {
+		return sc, err
+	}
 	if sc, err = g.findAttachment(rq, sc, id); err != nil {
 		return sc, err
 	}
@@ -140,7 +143,7 @@ func (g *Guard) SignedLink(rq *api.Request) (sc api.Scope, err error) {
 // callerWith returns the caller that a key identifies now, acting for a user, who may
 // be the key's own.
 func (g *Guard) callerWith(rq *api.Request, keyID, userID uuid.UUID) (api.Caller, error) {
-	key, actor, err := g.Records.Key(rq.Context(), keyID)
+	key, actor, err := g.records(rq).Key(rq.Context(), keyID)
 	if errors.Is(err, store.ErrNotFound) || err == nil && g.expired(key) {
 		return api.Caller{}, errNoKey
 	}
@@ -154,7 +157,11 @@ func (g *Guard) callerWith(rq *api.Request, keyID, userID uuid.UUID) (api.Caller
 // Recheck authorizes an upload again after its body, which can take hours: keys and
 // roles may have been revoked meanwhile.
 func (g *Guard) Recheck(rq *api.Request, sc api.Scope, do Action, find Finder) (api.Scope, error) {
-	if key := sc.Caller.Key; key != uuid.Nil {
+	key := sc.Caller.Key
+	if err := g.inquire(rq, store.Inquiry{Key: key, User: sc.Caller.User.ID}); err != nil {
+		return sc, err
+	}
+	if key != uuid.Nil {
 		now, err := g.callerWith(rq, key, sc.Caller.User.ID)
 		if err != nil {
 			return sc, err
@@ -170,17 +177,21 @@ func (g *Guard) Recheck(rq *api.Request, sc api.Scope, do Action, find Finder) (
 }
 
 // authenticate determines the caller, by the operator's socket, a key or a session.
-// Beside an error, it returns the caller where one is known.
-func (g *Guard) authenticate(rq *api.Request) (who api.Caller, err error) {
+// Beside an error, it returns the caller where one is known. ask looks up what will be asked
+// about the request besides, once the caller's key is known by its hash or id.
+func (g *Guard) authenticate(rq *api.Request, ask asking) (who api.Caller, err error) {
 	header := rq.Header.Get("Authorization")
 	cookie, noCookie := rq.Cookie(g.cookieName(rq.Request))
 	switch {
 	case api.IsOperator(rq.Context()):
 		who = api.Caller{User: api.Operator, Actor: api.Operator}
 	case header != "":
-		scheme, secret, _ := strings.Cut(header, " ")
-		if !strings.EqualFold(scheme, "Bearer") {
+		secret, is := bearer(header)
+		if !is {
 			return who, api.Unauthorized("Show an API key in the header: Authorization: Bearer <key>.")
+		}
+		if err := ask(rq, store.Inquiry{KeyHash: hashOf(secret), User: onBehalfOf(rq)}); err != nil {
+			return who, err
 		}
 		key, user, err := g.keyOf(rq, secret)
 		if errors.Is(err, errNoKey) {
@@ -191,7 +202,7 @@ func (g *Guard) authenticate(rq *api.Request) (who api.Caller, err error) {
 		}
 		who = api.Caller{User: user, Actor: user, Key: key.ID}
 	case noCookie == nil:
-		if who, err = g.sessionCaller(rq, cookie.Value); err != nil {
+		if who, err = g.sessionCaller(rq, cookie.Value, ask); err != nil {
 			return who, err
 		}
 	default:
@@ -223,7 +234,7 @@ var errNoKey = api.Unauthorized("This API key is not known, or no longer.")
 
 // keyOf finds the key that a secret belongs to, and the key's user.
 func (g *Guard) keyOf(rq *api.Request, secret string) (store.Key, store.User, error) {
-	key, user, err := g.Records.KeyByHash(rq.Context(), token.Hash(strings.TrimSpace(secret)))
+	key, user, err := g.records(rq).KeyByHash(rq.Context(), hashOf(secret))
 	if errors.Is(err, store.ErrNotFound) || err == nil && g.expired(key) {
 		err = errNoKey
 	}
@@ -235,7 +246,7 @@ func (g *Guard) actFor(rq *api.Request, actor store.User, id uuid.UUID) (store.U
 	if !actor.IsSuperadmin {
 		return store.User{}, api.Forbidden("Only a superadmin may act for another user.")
 	}
-	user, err := g.Records.User(rq.Context(), id)
+	user, err := g.records(rq).User(rq.Context(), id)
 	if errors.Is(err, store.ErrNotFound) {
 		return store.User{}, api.Forbidden("There is no user %s to act for. Put it in the directory first.", id)
 	}
@@ -291,7 +302,7 @@ func (g *Guard) allowed(do Action, kind store.Kind, who standing) bool {
 // else does.
 func (g *Guard) Authorize(rq *api.Request, sc api.Scope, do Action) error {
 	user := sc.Caller.User
-	role, err := g.Records.Role(rq.Context(), sc.Entity.Space, user.ID)
+	role, err := g.records(rq).Role(rq.Context(), sc.Entity.Space, user.ID)
 	if err != nil {
 		return err
 	}
@@ -336,7 +347,7 @@ func standingOf(sc api.Scope, role store.Role, a store.Attachment) standing {
 // MayRemove returns what tells for each attachment of the parent in the scope whether the
 // caller may delete it.
 func (g *Guard) MayRemove(rq *api.Request, sc api.Scope) (func(store.Attachment) bool, error) {
-	role, err := g.Records.Role(rq.Context(), sc.Entity.Space, sc.Caller.User.ID)
+	role, err := g.records(rq).Role(rq.Context(), sc.Entity.Space, sc.Caller.User.ID)
 	return func(a store.Attachment) bool {
 		return g.allowed(Remove, sc.Entity.Kind, standingOf(sc, role, a))
 	}, err
@@ -346,7 +357,7 @@ func (g *Guard) MayRemove(rq *api.Request, sc api.Scope) (func(store.Attachment)
 // or join one created that way, but not a space that the system of record keeps, and
 // gives nobody more than the role they were given.
 func (g *Guard) authorizeAutoCreate(rq *api.Request, sc api.Scope, role store.Role) error {
-	space, _, err := g.Records.Space(rq.Context(), sc.AutoCreate)
+	space, _, err := g.records(rq).Space(rq.Context(), sc.AutoCreate)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return nil
@@ -378,7 +389,7 @@ func (g *Guard) Parent(kind store.Kind) Finder {
 			return found, err
 		}
 		p := store.Parent{Kind: kind, ID: parsed}
-		if _, known := g.Records.Entity(rq.Context(), p); known == nil {
+		if _, known := g.records(rq).Entity(rq.Context(), p); known == nil {
 			// In another space, or created by another upload since the lookup.
 			return g.Entity(kind)(rq, sc, do)
 		}
@@ -396,7 +407,7 @@ func (g *Guard) Entity(kind store.Kind) Finder {
 		if err != nil {
 			return sc, err
 		}
-		e, err := g.Records.Entity(rq.Context(), store.Parent{Kind: kind, ID: id})
+		e, err := g.records(rq).Entity(rq.Context(), store.Parent{Kind: kind, ID: id})
 		if errors.Is(err, store.ErrNotFound) || err == nil && kind == store.Product && e.Space != rq.Params.ByName("space") {
 			return sc, api.NotFound("There is no %s %s%s.", kind, id, inSpace(kind, rq))
 		}
@@ -472,14 +483,14 @@ func (g *Guard) FindSpace(rq *api.Request, sc api.Scope, slug string) (api.Scope
 	if !store.ValidSlug(slug) {
 		return sc, api.NotASlug()
 	}
-	_, _, err := g.Records.Space(rq.Context(), slug)
+	_, _, err := g.records(rq).Space(rq.Context(), slug)
 	sc.Entity.Space = slug
 	return sc, err
 }
 
 // SeesSpace reports whether the caller may read a space.
 func (g *Guard) SeesSpace(rq *api.Request, sc api.Scope, slug string) (bool, error) {
-	role, err := g.Records.Role(rq.Context(), slug, sc.Caller.User.ID)
+	role, err := g.records(rq).Role(rq.Context(), slug, sc.Caller.User.ID)
 	return sc.Caller.User.IsSuperadmin || role != store.NoRole, err
 }
 
@@ -540,7 +551,7 @@ func (g *Guard) attachment(kind store.Kind, find func(*api.Request, api.Scope, u
 }
 
 func (g *Guard) findAttachment(rq *api.Request, sc api.Scope, id uuid.UUID) (api.Scope, error) {
-	a, err := g.Records.Attachment(rq.Context(), id)
+	a, err := g.records(rq).Attachment(rq.Context(), id)
 	if errors.Is(err, store.ErrNotFound) {
 		return sc, noAttachment(id)
 	}
@@ -563,7 +574,7 @@ func (g *Guard) findTrashed(rq *api.Request, sc api.Scope, id uuid.UUID) (api.Sc
 }
 
 func (g *Guard) withParent(rq *api.Request, sc api.Scope, a store.Attachment) (api.Scope, error) {
-	e, err := g.Records.Entity(rq.Context(), a.Parent)
+	e, err := g.records(rq).Entity(rq.Context(), a.Parent)
 	if errors.Is(err, store.ErrNotFound) {
 		return sc, noAttachment(a.ID) // it was deleted since the lookup
 	}

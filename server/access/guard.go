@@ -31,6 +31,7 @@ type Records interface {
 type Options struct {
 	Corridor *api.Corridor
 	Records  Records
+	Inquirer store.Inquirer // optional
 	Now      func() time.Time
 	// TrustedNow returns the time, and whether the clock is trusted.
 	TrustedNow func(ctx context.Context) (now time.Time, trusted bool)

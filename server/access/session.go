@@ -162,7 +162,7 @@ func (g *Guard) DeleteSession(w *api.Response, rq *api.Request, sc api.Scope) er
 		return err
 	}
 	if cookie, err := rq.Cookie(g.cookieName(rq.Request)); err == nil {
-		if who, err := g.sessionCaller(rq, cookie.Value); err == nil { // otherwise the session has ended already
+		if who, err := g.sessionCaller(rq, cookie.Value, nothingElse); err == nil { // otherwise the session has ended already
 			api.SetActor(rq.Entry, who, false)
 		}
 		if err := g.Records.DeleteSession(rq.Context(), token.Hash(cookie.Value)); err != nil {
@@ -187,7 +187,7 @@ func (g *Guard) cookie(rq *api.Request, value string, maxAge int) *http.Cookie {
 
 // sessionCaller authenticates a caller by a session's cookie. Browsers send it unasked,
 // so requests are accepted from the server's own pages only.
-func (g *Guard) sessionCaller(rq *api.Request, value string) (api.Caller, error) {
+func (g *Guard) sessionCaller(rq *api.Request, value string, ask asking) (api.Caller, error) {
 	if err := g.sameOrigin(rq.Request); err != nil {
 		return api.Caller{}, err
 	}
@@ -199,7 +199,10 @@ func (g *Guard) sessionCaller(rq *api.Request, value string) (api.Caller, error)
 	if err != nil {
 		return api.Caller{}, err
 	}
-	key, user, err := g.Records.Key(rq.Context(), session.KeyID)
+	if err := ask(rq, store.Inquiry{Key: session.KeyID, User: onBehalfOf(rq)}); err != nil {
+		return api.Caller{}, err
+	}
+	key, user, err := g.records(rq).Key(rq.Context(), session.KeyID)
 	if errors.Is(err, store.ErrNotFound) || err == nil && g.expired(key) {
 		return api.Caller{}, ended
 	}

@@ -37,6 +37,7 @@ type Request struct {
 	scope    Scope        // for the log, the audit log and the limits; handlers get it as an argument
 	Entry    *store.Entry // entry of the audit log in which a change is recorded
 	Holds    Holder       // whom the request's memory is counted for
+	Facts    store.Facts  // what was looked up at once about it, or zero
 	held     int64        // bytes of memory counted
 	refusing bool         // refused for lack of memory
 

@@ -136,7 +136,7 @@ func (s *Service) admit(rq *api.Request, sc api.Scope, from provenance) (boundar
 	if err := s.Contents.MakeRoom(rq.Context(), max(rq.ContentLength, 0)); err != nil {
 		return "", err
 	}
-	space, used, err := s.Store.Space(rq.Context(), sc.Entity.Space)
+	space, used, err := s.Guard.Space(rq, sc.Entity.Space)
 	if errors.Is(err, store.ErrNotFound) && sc.AutoCreate != "" {
 		return boundary, nil
 	}

@@ -22,9 +22,14 @@ const visibleAttachments = ` from attachd.attachments a
 
 func scanAttachment(row pgx.CollectableRow) (a store.Attachment, err error) {
 	var sha256 []byte
-	err = row.Scan(&a.ID, &a.Parent.Kind, &a.Parent.ID, &a.CommentID, &a.FileName, &a.Size, &a.Type, &sha256, &a.UploaderID, &a.Uploader)
+	err = row.Scan(attachmentInto(&a, &sha256)...)
 	copy(a.SHA256[:], sha256)
 	return a, err
+}
+
+// attachmentInto is where attachmentColumns are scanned into.
+func attachmentInto(a *store.Attachment, sha256 *[]byte) []any {
+	return []any{&a.ID, &a.Parent.Kind, &a.Parent.ID, &a.CommentID, &a.FileName, &a.Size, &a.Type, sha256, &a.UploaderID, &a.Uploader}
 }
 
 // Attachment implements store.Attachments.

@@ -36,6 +36,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"audit", audit, nil},
 		{"outbox", outbox, nil},
 		{"store", whole, nil},
+		{"inquiry", inquiry, func(w *world) bool { return w.Inquirer != nil }},
 		{"freezing", freezing, func(w *world) bool { return w.Freezer != nil }},
 		{"staging", staging, func(w *world) bool { return w.Stager != nil }},
 		{"contents", contents, func(w *world) bool { return w.Catalog != nil && w.Holder != nil }},
@@ -69,6 +70,7 @@ type world struct {
 	store.Snapshotter
 	store.Compacter
 	store.Freezer
+	store.Inquirer
 	blobs.Catalog
 	blobs.Holder
 	ctx context.Context
@@ -105,6 +107,7 @@ func newWorld(t *testing.T, s store.Store) *world {
 	w.Snapshotter, _ = s.(store.Snapshotter)
 	w.Compacter, _ = s.(store.Compacter)
 	w.Freezer, _ = s.(store.Freezer)
+	w.Inquirer, _ = s.(store.Inquirer)
 	w.Catalog, _ = s.(blobs.Catalog)
 	w.Holder, _ = s.(blobs.Holder)
 	w.put(w.ada, w.bob, w.eve,

@@ -40,16 +40,23 @@ type Server struct {
 	said bytes.Buffer
 }
 
+// Programs is the environment variable that names the folder of PostgreSQL's programs, where
+// the newest installation is not to be used; a folder without them stands for none.
+const Programs = "POSTGRES_BIN"
+
 // find returns the path of one of PostgreSQL's programs, which Debian keeps out of PATH.
 func find(program string) (string, error) {
-	if path, err := exec.LookPath(program); err == nil {
+	among := "/usr/lib/postgresql/*/bin"
+	if dir := os.Getenv(Programs); dir != "" {
+		among = dir
+	} else if path, err := exec.LookPath(program); err == nil {
 		return path, nil
 	}
-	versions, err := filepath.Glob("/usr/lib/postgresql/*/bin/" + program)
-	if err != nil || len(versions) == 0 {
+	paths, err := filepath.Glob(filepath.Join(among, program))
+	if err != nil || len(paths) == 0 {
 		return "", fmt.Errorf("needs %s, of a PostgreSQL server: apt-get install postgresql: %w", program, exec.ErrNotFound)
 	}
-	return slices.Max(versions), nil
+	return slices.Max(paths), nil
 }
 
 // asServer runs a command as a user that PostgreSQL takes.
