@@ -1,9 +1,11 @@
 package blobs
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"io"
 
 	"github.com/cespare/xxhash/v2"
@@ -19,12 +21,30 @@ const ChunkSize = 64 << 10
 // Checksums are the checksums of a content's chunks, in order: XXH64 with seed 0, 8
 // bytes each, big-endian. They detect accidental changes of the bytes at a tenth of
 // the cost of SHA-256; they prove nothing against an attacker who can choose the
-// bytes. A content of at most one chunk needs none: its Ref serves as well.
+// bytes. After them comes the CRC-32 of the whole content, 4 bytes, big-endian, which
+// those from earlier versions lack. A content of at most one chunk needs none: its Ref
+// serves as well.
 type Checksums []byte
 
 // Fit says whether there is a checksum for each chunk of a content of size bytes.
 func (c Checksums) Fit(size int64) bool {
-	return int64(len(c)) == (size+ChunkSize-1)/ChunkSize*8
+	chunks := (size + ChunkSize - 1) / ChunkSize * 8
+	return int64(len(c)) == chunks || int64(len(c)) == chunks+crc32.Size
+}
+
+// CRC32 returns the CRC-32 (of IEEE 802.3, as in ZIP archives) of a content of size
+// bytes, where it is known.
+func (c Checksums) CRC32(size int64) (sum uint32, known bool) {
+	at := len(c) - crc32.Size
+	if !c.Fit(size) || at%8 != 0 {
+		return 0, false
+	}
+	return binary.BigEndian.Uint32(c[at:]), true
+}
+
+// Lacks says whether c is of an earlier version, and without the CRC-32 that whole has.
+func (c Checksums) Lacks(whole Checksums) bool {
+	return len(c) > 0 && len(c)+crc32.Size == len(whole) && bytes.HasPrefix(whole, c)
 }
 
 // Match says whether chunk has the checksum of the i-th chunk.
@@ -36,11 +56,13 @@ func (c Checksums) Match(i int64, chunk []byte) bool {
 type Summer struct {
 	done  Checksums
 	chunk xxhash.Digest
+	crc   uint32
 	size  int64 // bytes written so far
 }
 
 // Write never fails.
 func (s *Summer) Write(p []byte) (int, error) {
+	s.crc = crc32.Update(s.crc, crc32.IEEETable, p)
 	for rest := p; len(rest) > 0; {
 		at := s.size % ChunkSize
 		if at == 0 {
@@ -63,10 +85,11 @@ func (s *Summer) Sum() Checksums {
 	if s.size <= ChunkSize {
 		return nil
 	}
-	if s.size%ChunkSize == 0 {
-		return s.done
+	sums := s.done[:len(s.done):len(s.done)]
+	if s.size%ChunkSize != 0 {
+		sums = s.chunk.Sum(sums)
 	}
-	return s.chunk.Sum(s.done[:len(s.done):len(s.done)])
+	return binary.BigEndian.AppendUint32(sums, s.crc)
 }
 
 // Hash reads a content of size bytes to its end, as much at once as buffer holds,

@@ -139,6 +139,19 @@ func TestAPartOfAnArchiveIsSentAlone(t *testing.T) {
 	})
 }
 
+// What is before the rest of a large file has a CRC-32 since its upload, in the records.
+func TestTheRestOfAnArchiveReadsNoLargeFileThatTheClientHas(t *testing.T) {
+	t.Parallel()
+	w, _ := withFiles(t)
+	whole := w.do(t, step{as: "viewer", do: "GET {product}/attachments.zip", want: 200})
+	w.restart()
+	w.must(os.Remove(w.blobFile(t, "{B}")))
+	from := bytes.Index(whole.body, []byte("not sums")) // behind it
+	w.do(t, step{as: "viewer", do: "GET {product}/attachments.zip", send: header{"Range": fmt.Sprintf("bytes=%d-", from), "If-Range": whole.header.Get("ETag")},
+		want: 206, is: string(whole.body[from:])})
+	w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file("again.txt", text(200<<10))}, want: 201})
+}
+
 func TestADamagedFileEndsTheArchiveAndIsNamedFromThenOn(t *testing.T) {
 	t.Parallel()
 	w, _ := withFiles(t)

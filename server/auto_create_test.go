@@ -63,7 +63,7 @@ func (c crowded) Entity(ctx context.Context, p store.Parent) (store.Entity, erro
 
 func TestAutoCreateTakesWhatAnotherUploadMadeMeanwhile(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, autoCreate, func(c *server.Config) { c.Store = crowded{c.Store} })
+	w := newWorld(t, autoCreate, func(c *server.Config) { c.Store, c.Inquirer = crowded{c.Store}, nil })
 	for _, parent := range []string{"/catalog/spaces/a/products/" + newID, "/issues/tickets/" + newID, "/meetings/" + newID} {
 		w.do(t, step{as: "editor", do: "POST " + parent + "/attachments", form: parts{file("a.txt", "a")}, want: 201})
 	}

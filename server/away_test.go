@@ -69,7 +69,7 @@ func TestWhileTheDatabaseIsAwayEachRequestIsToBeTriedAgain(t *testing.T) {
 		db := &awayStore{knowsKeys: knowsKeys}
 		w := withFile(t, alphabet, filesAtOnce, func(c *server.Config) {
 			db.Store, c.Store = c.Store, db
-			c.Abilities.Stager = nil
+			c.Abilities.Stager, c.Abilities.Inquirer = nil, nil
 		})
 		w.expectLog("the database is away")
 		requests := []step{

@@ -367,6 +367,11 @@ func TestWhatIsRevokedDuringAnUploadCountsForIt(t *testing.T) {
 		want int
 	}{
 		{"nothing happened", nil, 201},
+		{"for another: nothing happened", nil, 201},
+		{"for another: the actor is no superadmin any more", []step{{as: "root", do: "PUT /directory/users/{stranger}", json: `{"full_name": "Stranger", "is_superadmin": false}`, want: 200}}, 403},
+		{"for another: the actor was deleted", []step{{as: "root", do: "DELETE /directory/users/{stranger}", want: 200}}, 401},
+		{"for another: the user was deleted", []step{{as: "root", do: "DELETE /directory/users/{editor}", want: 200}}, 403},
+		{"for another: the user left the space", []step{{as: "root", do: "DELETE /directory/spaces/a/members/{editor}", want: 200}}, 403},
 		{"the key was revoked", []step{{as: "root", do: "DELETE /directory/users/{editor}/api-keys/{K}", want: 200}}, 401},
 		{"the user was deleted", []step{{as: "root", do: "DELETE /directory/users/{editor}", want: 200}}, 401},
 		{"the user left the space", []step{{as: "root", do: "DELETE /directory/spaces/a/members/{editor}", want: 200}}, 403},
@@ -380,11 +385,17 @@ func TestWhatIsRevokedDuringAnUploadCountsForIt(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.do(t, step{as: "editor", do: "POST /api-keys", json: `{"name": "x"}`, want: 201, save: "K"})
 			s := step{as: "K", do: "POST {product}/attachments", form: parts{file("a.txt", text(2000))}, want: c.want}
+			by := "editor"
+			var headers []string
+			if strings.HasPrefix(c.name, "for another") {
+				by, headers = "stranger", []string{w.fill(t, "X-On-Behalf-Of: {editor}")}
+				w.do(t, step{as: "root", do: "PUT /directory/users/{stranger}", json: `{"full_name": "Stranger", "is_superadmin": true}`, want: 200})
+			}
+			w.do(t, step{as: by, do: "POST /api-keys", json: `{"name": "x"}`, want: 201, save: "K"})
 			body := s.form.encode(t, w)
 			conn := w.dial(t)
-			conn.Write(w.rawRequest(t, s, len(body)))
+			conn.Write(w.rawRequest(t, s, len(body), headers...))
 			io.WriteString(conn, body[:len(body)/2])
 			eventually(t, "the upload to begin", func() bool { return w.server.Uploads() == 1 })
 			w.play(t, c.do)

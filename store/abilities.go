@@ -71,30 +71,31 @@ type StagedContent struct {
 // a call away costs one then, and not one for each question.
 type Inquirer interface {
 	// Inquire answers what Key or KeyByHash, User, Attachment or Entity, Space and Role
-	// would, as of one moment. ErrNotFound when any of these does not exist: which one, these
-	// say.
-	Inquire(ctx context.Context, about Inquiry) (Facts, error)
+	// would, as of one moment. ErrNotFound when any of these does not exist: which one, the
+	// single methods say.
+	Inquire(ctx context.Context, about Inquiry) (Findings, error)
 }
 
 // Inquiry is what a request is about.
 type Inquiry struct {
-	Key        uuid.UUID // of the caller; or zero, and
-	KeyHash    [32]byte  // its hash
+	Key        uuid.UUID // of the caller; zero where KeyHash says which
+	KeyHash    [32]byte
 	User       uuid.UUID // whose rights count; zero for the key's own user
-	Attachment uuid.UUID // or zero, and
+	Attachment uuid.UUID // zero where it is about the Parent
 	Parent     Parent
+	Usage      bool // Space and Used of the parent are asked for, too
 }
 
-// Facts are the answers to an Inquiry.
-type Facts struct {
+// Findings are the answers to an Inquiry; what was not asked for is zero.
+type Findings struct {
 	Key        Key
 	Actor      User // whose key it is
 	User       User // whose rights count
 	Attachment Attachment
 	Entity     Entity // the parent, or that of the attachment
 	Role       Role   // of User in its space
-	Space      Space  // of the parent; zero where an attachment was asked for
-	Used       Usage  // likewise
+	Space      Space  // of the parent
+	Used       Usage  // by that space
 }
 
 // Snapshotter can copy all of its data as of one moment.

@@ -82,7 +82,10 @@ func (g *Guard) MemberOf(find Finder) api.Access { return g.May(Read, find) }
 // whatever the route.
 func (g *Guard) May(do Action, find Finder) api.Access {
 	return func(rq *api.Request) (api.Scope, error) {
-		who, err := g.authenticate(rq, g.inquire)
+		who, err := g.authenticate(rq, func(rq *api.Request, about store.Inquiry) error {
+			about.Usage = do == Upload
+			return g.inquire(rq, about)
+		})
 		sc := api.Scope{Caller: who}
 		if err == nil {
 			sc, err = find(rq, sc, do)
@@ -143,7 +146,7 @@ func (g *Guard) SignedLink(rq *api.Request) (sc api.Scope, err error) {
 // callerWith returns the caller that a key identifies now, acting for a user, who may
 // be the key's own.
 func (g *Guard) callerWith(rq *api.Request, keyID, userID uuid.UUID) (api.Caller, error) {
-	key, actor, err := g.records(rq).Key(rq.Context(), keyID)
+	key, actor, err := g.known(rq).Key(rq.Context(), keyID)
 	if errors.Is(err, store.ErrNotFound) || err == nil && g.expired(key) {
 		return api.Caller{}, errNoKey
 	}
@@ -234,7 +237,7 @@ var errNoKey = api.Unauthorized("This API key is not known, or no longer.")
 
 // keyOf finds the key that a secret belongs to, and the key's user.
 func (g *Guard) keyOf(rq *api.Request, secret string) (store.Key, store.User, error) {
-	key, user, err := g.records(rq).KeyByHash(rq.Context(), hashOf(secret))
+	key, user, err := g.known(rq).KeyByHash(rq.Context(), hashOf(secret))
 	if errors.Is(err, store.ErrNotFound) || err == nil && g.expired(key) {
 		err = errNoKey
 	}
@@ -246,7 +249,7 @@ func (g *Guard) actFor(rq *api.Request, actor store.User, id uuid.UUID) (store.U
 	if !actor.IsSuperadmin {
 		return store.User{}, api.Forbidden("Only a superadmin may act for another user.")
 	}
-	user, err := g.records(rq).User(rq.Context(), id)
+	user, err := g.known(rq).User(rq.Context(), id)
 	if errors.Is(err, store.ErrNotFound) {
 		return store.User{}, api.Forbidden("There is no user %s to act for. Put it in the directory first.", id)
 	}
@@ -302,7 +305,7 @@ func (g *Guard) allowed(do Action, kind store.Kind, who standing) bool {
 // else does.
 func (g *Guard) Authorize(rq *api.Request, sc api.Scope, do Action) error {
 	user := sc.Caller.User
-	role, err := g.records(rq).Role(rq.Context(), sc.Entity.Space, user.ID)
+	role, err := g.known(rq).Role(rq.Context(), sc.Entity.Space, user.ID)
 	if err != nil {
 		return err
 	}
@@ -347,7 +350,7 @@ func standingOf(sc api.Scope, role store.Role, a store.Attachment) standing {
 // MayRemove returns what tells for each attachment of the parent in the scope whether the
 // caller may delete it.
 func (g *Guard) MayRemove(rq *api.Request, sc api.Scope) (func(store.Attachment) bool, error) {
-	role, err := g.records(rq).Role(rq.Context(), sc.Entity.Space, sc.Caller.User.ID)
+	role, err := g.known(rq).Role(rq.Context(), sc.Entity.Space, sc.Caller.User.ID)
 	return func(a store.Attachment) bool {
 		return g.allowed(Remove, sc.Entity.Kind, standingOf(sc, role, a))
 	}, err
@@ -357,7 +360,7 @@ func (g *Guard) MayRemove(rq *api.Request, sc api.Scope) (func(store.Attachment)
 // or join one created that way, but not a space that the system of record keeps, and
 // gives nobody more than the role they were given.
 func (g *Guard) authorizeAutoCreate(rq *api.Request, sc api.Scope, role store.Role) error {
-	space, _, err := g.records(rq).Space(rq.Context(), sc.AutoCreate)
+	space, _, err := g.known(rq).Space(rq.Context(), sc.AutoCreate)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return nil
@@ -389,7 +392,7 @@ func (g *Guard) Parent(kind store.Kind) Finder {
 			return found, err
 		}
 		p := store.Parent{Kind: kind, ID: parsed}
-		if _, known := g.records(rq).Entity(rq.Context(), p); known == nil {
+		if _, known := g.known(rq).Entity(rq.Context(), p); known == nil {
 			// In another space, or created by another upload since the lookup.
 			return g.Entity(kind)(rq, sc, do)
 		}
@@ -407,7 +410,7 @@ func (g *Guard) Entity(kind store.Kind) Finder {
 		if err != nil {
 			return sc, err
 		}
-		e, err := g.records(rq).Entity(rq.Context(), store.Parent{Kind: kind, ID: id})
+		e, err := g.known(rq).Entity(rq.Context(), store.Parent{Kind: kind, ID: id})
 		if errors.Is(err, store.ErrNotFound) || err == nil && kind == store.Product && e.Space != rq.Params.ByName("space") {
 			return sc, api.NotFound("There is no %s %s%s.", kind, id, inSpace(kind, rq))
 		}
@@ -483,14 +486,14 @@ func (g *Guard) FindSpace(rq *api.Request, sc api.Scope, slug string) (api.Scope
 	if !store.ValidSlug(slug) {
 		return sc, api.NotASlug()
 	}
-	_, _, err := g.records(rq).Space(rq.Context(), slug)
+	_, _, err := g.known(rq).Space(rq.Context(), slug)
 	sc.Entity.Space = slug
 	return sc, err
 }
 
 // SeesSpace reports whether the caller may read a space.
 func (g *Guard) SeesSpace(rq *api.Request, sc api.Scope, slug string) (bool, error) {
-	role, err := g.records(rq).Role(rq.Context(), slug, sc.Caller.User.ID)
+	role, err := g.known(rq).Role(rq.Context(), slug, sc.Caller.User.ID)
 	return sc.Caller.User.IsSuperadmin || role != store.NoRole, err
 }
 
@@ -551,7 +554,7 @@ func (g *Guard) attachment(kind store.Kind, find func(*api.Request, api.Scope, u
 }
 
 func (g *Guard) findAttachment(rq *api.Request, sc api.Scope, id uuid.UUID) (api.Scope, error) {
-	a, err := g.records(rq).Attachment(rq.Context(), id)
+	a, err := g.known(rq).Attachment(rq.Context(), id)
 	if errors.Is(err, store.ErrNotFound) {
 		return sc, noAttachment(id)
 	}
@@ -574,7 +577,7 @@ func (g *Guard) findTrashed(rq *api.Request, sc api.Scope, id uuid.UUID) (api.Sc
 }
 
 func (g *Guard) withParent(rq *api.Request, sc api.Scope, a store.Attachment) (api.Scope, error) {
-	e, err := g.records(rq).Entity(rq.Context(), a.Parent)
+	e, err := g.known(rq).Entity(rq.Context(), a.Parent)
 	if errors.Is(err, store.ErrNotFound) {
 		return sc, noAttachment(a.ID) // it was deleted since the lookup
 	}

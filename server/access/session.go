@@ -202,7 +202,7 @@ func (g *Guard) sessionCaller(rq *api.Request, value string, ask asking) (api.Ca
 	if err := ask(rq, store.Inquiry{Key: session.KeyID, User: onBehalfOf(rq)}); err != nil {
 		return api.Caller{}, err
 	}
-	key, user, err := g.records(rq).Key(rq.Context(), session.KeyID)
+	key, user, err := g.known(rq).Key(rq.Context(), session.KeyID)
 	if errors.Is(err, store.ErrNotFound) || err == nil && g.expired(key) {
 		return api.Caller{}, ended
 	}

@@ -37,10 +37,11 @@ type Request struct {
 	scope    Scope        // for the log, the audit log and the limits; handlers get it as an argument
 	Entry    *store.Entry // entry of the audit log in which a change is recorded
 	Holds    Holder       // whom the request's memory is counted for
-	Facts    store.Facts  // what was looked up at once about it, or zero
 	held     int64        // bytes of memory counted
 	refusing bool         // refused for lack of memory
 
+	// Findings are what was asked at once about the request, or zero.
+	Findings store.Findings
 	// HandsOver is set by a redirect that gives the file to the caller: nothing more of
 	// that download reaches this server, so it is recorded as one.
 	HandsOver bool

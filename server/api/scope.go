@@ -75,7 +75,10 @@ func ParseID(s string) (uuid.UUID, bool) {
 		return uuid.Nil, false
 	}
 	id, err := uuid.Parse(s)
-	return id, err == nil && id != uuid.Nil
+	if err != nil {
+		return uuid.Nil, false // and not the part that could be read
+	}
+	return id, id != uuid.Nil
 }
 
 // FromWherever removes something that is at its place or in the trash. Others may put it into

@@ -295,7 +295,10 @@ func (a *archive) SendTo(w contents.Sink, n int64) (int64, error) {
 func (a *archive) put(w io.Writer, f store.Attachment, unsent int64) (uint32, error) {
 	var known crc
 	if unsent > 0 { // else it is made anew: what was read before may have been damaged, and repaired since
-		known = a.s.crcs.of(f.SHA256)
+		var err error
+		if known, err = a.crcOf(f); err != nil {
+			return 0, a.broken(f, err)
+		}
 	}
 	if known.bytes >= f.Size && unsent == f.Size {
 		return known.sum, skip(w, f.Size)
@@ -324,6 +327,22 @@ func (a *archive) put(w io.Writer, f store.Attachment, unsent int64) (uint32, er
 	}
 	a.s.crcs.add(f.SHA256, to.crc) // also of a part, when the client has gone
 	return to.sum, err
+}
+
+// crcOf returns what is known of the CRC-32 of a content.
+func (a *archive) crcOf(f store.Attachment) (crc, error) {
+	known := a.s.crcs.of(f.SHA256)
+	if known.bytes >= f.Size {
+		return known, nil
+	}
+	sums, err := a.s.Store.Checksums(a.rq.Context(), f.SHA256)
+	if sum, is := blobs.Checksums(sums).CRC32(f.Size); is && err == nil {
+		return crc{f.Size, sum}, nil
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		err = nil
+	}
+	return known, err
 }
 
 // broken keeps why a content could not be read.

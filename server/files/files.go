@@ -30,7 +30,7 @@ type Store interface {
 	RestoreAttachment(ctx context.Context, id uuid.UUID) (store.Attachment, error)
 	PurgeAttachment(ctx context.Context, id uuid.UUID) (store.Attachment, error)
 	TrashOf(ctx context.Context, p store.Parent, after uuid.UUID, limit int) ([]store.Trashed, error)
-	Space(ctx context.Context, slug string) (store.Space, store.Usage, error)
+	Checksums(ctx context.Context, sha256 [32]byte) ([]byte, error)
 	Comment(ctx context.Context, ticket, id uuid.UUID) (store.Comment, error)
 	User(ctx context.Context, id uuid.UUID) (store.User, error)
 }

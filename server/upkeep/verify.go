@@ -176,7 +176,7 @@ func (c *checksums) add(ctx context.Context, ref blobs.Ref, sums blobs.Checksums
 	if err == nil && bytes.Equal(known, sums) {
 		return
 	}
-	if !errors.Is(err, store.ErrNotFound) && ctx.Err() == nil {
+	if !errors.Is(err, store.ErrNotFound) && !blobs.Checksums(known).Lacks(sums) && ctx.Err() == nil {
 		c.warn("the checksums of a content were wrong, and are kept anew", "blob", ref.String(), "error", err)
 	}
 	if c.waiting == nil {

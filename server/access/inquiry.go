@@ -12,20 +12,22 @@ import (
 	"attachd/store"
 )
 
-// answers answers what was looked up at once for a request, and asks the store everything
+// answers answers what an inquiry has found about a request, and asks the store everything
 // else: what does not exist, too.
 type answers struct {
 	Records
-	known *store.Facts
+	known *store.Findings
 }
 
-func (g *Guard) records(rq *api.Request) answers { return answers{g.Records, &rq.Facts} }
+// known is the records as far as they are known for the request, from the time it was
+// authorized.
+func (g *Guard) known(rq *api.Request) answers { return answers{g.Records, &rq.Findings} }
 
-// inquire looks up at once, where the store can, what is about to be asked about a request
-// by this caller for what its route names. Call it again where what was known before does not
-// count any more.
+// inquire asks at once, where the store can answer that, what is about to be asked about a
+// request by this caller for what its route names. Call it again where what was known before
+// does not count any more.
 func (g *Guard) inquire(rq *api.Request, about store.Inquiry) (err error) {
-	rq.Facts = store.Facts{}
+	rq.Findings = store.Findings{}
 	if g.Inquirer == nil || about.Key == uuid.Nil && about.KeyHash == [32]byte{} {
 		return nil
 	}
@@ -40,12 +42,14 @@ func (g *Guard) inquire(rq *api.Request, about store.Inquiry) (err error) {
 	if !named {
 		return nil
 	}
-	facts, err := g.Inquirer.Inquire(rq.Context(), about)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
+	found, err := g.Inquirer.Inquire(rq.Context(), about)
+	if errors.Is(err, store.ErrAway) || rq.Context().Err() != nil {
+		return err
 	}
-	rq.Facts = facts
-	return err
+	if err == nil { // else what is missing or damaged is said by the question that comes upon it
+		rq.Findings = found
+	}
+	return nil
 }
 
 // asking is inquire, or nothingElse.
@@ -68,9 +72,9 @@ func bearer(header string) (secret string, is bool) {
 // hashOf is by which the store knows a key.
 func hashOf(secret string) [32]byte { return token.Hash(strings.TrimSpace(secret)) }
 
-// Space is that of the store.
+// Space returns a space and what it uses, as of the time the request was authorized.
 func (g *Guard) Space(rq *api.Request, slug string) (store.Space, store.Usage, error) {
-	return g.records(rq).Space(rq.Context(), slug)
+	return g.known(rq).Space(rq.Context(), slug)
 }
 
 func (a answers) Key(ctx context.Context, id uuid.UUID) (store.Key, store.User, error) {
