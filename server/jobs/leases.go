@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,7 +38,8 @@ type Leases struct {
 	talking  chan struct{} // has a value while leases are taken or given back; before mu
 	mu       sync.Mutex
 	wanted   map[string]*lease
-	renewing bool // while any is wanted
+	leaving  []string // of these, those that are to be given back
+	renewing bool     // while any is wanted
 }
 
 // lease is one that this replica wants or holds.
@@ -95,28 +97,42 @@ func (l *Leases) want(name string) (*lease, bool) {
 	return of, true
 }
 
-// giveBack ends a lease that this replica wants, and lets others take it at once.
+// giveBack ends a lease that this replica wants, and lets others take it at once. What is
+// given back while the store is being talked to goes together: a store that hangs holds up
+// the end of many jobs once, and not once for each.
 func (l *Leases) giveBack(name string) {
+	l.mu.Lock()
+	l.leaving = append(l.leaving, name)
+	l.mu.Unlock()
 	l.talking <- struct{}{}
 	defer func() { <-l.talking }()
-	l.mu.Lock()
-	of := l.wanted[name]
-	delete(l.wanted, name)
-	had := of.held != nil
-	if had {
-		of.over.Stop()
-		of.end()
-	}
-	l.mu.Unlock()
+	held := l.leave()
 	l.look()
-	if l.shared == nil || !had {
+	if l.shared == nil || len(held) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), leasePatience)
 	defer cancel()
-	if err := l.shared.GiveBack(ctx, name); err != nil {
-		l.log.Warn("work could not be given back to the other replicas, which take it over a little later", "work", name, "error", err)
+	if err := l.shared.GiveBack(ctx, held...); err != nil {
+		l.log.Warn("work could not be given back to the other replicas, which take it over a little later", "work", strings.Join(held, ", "), "error", err)
 	}
+}
+
+// leave ends the leases that are to be given back, and returns those of them that were held.
+func (l *Leases) leave() (held []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, name := range l.leaving {
+		of := l.wanted[name]
+		delete(l.wanted, name)
+		if of.held != nil {
+			of.over.Stop()
+			of.end()
+			held = append(held, name)
+		}
+	}
+	l.leaving = nil
+	return held
 }
 
 // take takes and renews leases, but for those that were given back since it was called.

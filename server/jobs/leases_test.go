@@ -57,7 +57,11 @@ func (m *member) TakeLeases(ctx context.Context, names ...string) (map[string]in
 	return epochs, nil
 }
 
-func (m *member) GiveBack(_ context.Context, names ...string) error {
+func (m *member) GiveBack(ctx context.Context, names ...string) error {
+	if m.cut.Load() {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, name := range names {
@@ -163,6 +167,32 @@ func TestAReplicaThatIsCutOffIsFollowedByAnother(t *testing.T) {
 					t.Errorf("the first has not logged %q: %s", want, log)
 				}
 			}
+		}
+	})
+}
+
+func TestManyJobsEndSoonThoughTheStoreHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &cluster{leases: map[string]store.Lease{}}
+		m := &member{cluster: c, id: uuid.New()}
+		leases := NewLeases(m, slog.New(slog.DiscardHandler))
+		var jobs []Job
+		for n := range 20 {
+			jobs = append(jobs, Job{Name: fmt.Sprint("work ", n), Exclusive: true, Run: Loop(func(ctx context.Context) { <-ctx.Done() })})
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { Run(ctx, t.Context(), t.Context(), slog.New(slog.DiscardHandler), leases, jobs...) })
+		time.Sleep(renewEvery)
+		if n := len(c.leases); n != len(jobs) {
+			t.Fatalf("%d leases are held", n)
+		}
+		m.cut.Store(true)
+		began := time.Now()
+		cancel()
+		running.Wait()
+		if took := time.Since(began); took > 3*leasePatience { // of a renewal, of one that is given back, of the others
+			t.Errorf("the jobs took %v to end", took)
 		}
 	})
 }
