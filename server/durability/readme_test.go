@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	testCommand = regexp.MustCompile("(?m)(?:`|^)go test (\\./[^`\n]*)")
+	testCommand = regexp.MustCompile("(?m)(?:`|^(?:tested )?)go test (\\./[^`\n]*)")
 	assignment  = regexp.MustCompile(`(?m)^(\w+)='(.*?)'`) // of a script
 )
 

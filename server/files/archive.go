@@ -295,10 +295,7 @@ func (a *archive) SendTo(w contents.Sink, n int64) (int64, error) {
 func (a *archive) put(w io.Writer, f store.Attachment, unsent int64) (uint32, error) {
 	var known crc
 	if unsent > 0 { // else it is made anew: what was read before may have been damaged, and repaired since
-		var err error
-		if known, err = a.crcOf(f); err != nil {
-			return 0, a.broken(f, err)
-		}
+		known = a.crcOf(f)
 	}
 	if known.bytes >= f.Size && unsent == f.Size {
 		return known.sum, skip(w, f.Size)
@@ -329,20 +326,22 @@ func (a *archive) put(w io.Writer, f store.Attachment, unsent int64) (uint32, er
 	return to.sum, err
 }
 
-// crcOf returns what is known of the CRC-32 of a content.
-func (a *archive) crcOf(f store.Attachment) (crc, error) {
+// crcOf returns what is known of the CRC-32 of a content. A larger one has it since its
+// upload; what is not known is made anew.
+func (a *archive) crcOf(f store.Attachment) crc {
 	known := a.s.crcs.of(f.SHA256)
-	if known.bytes >= f.Size {
-		return known, nil
+	if known.bytes >= f.Size || f.Size <= blobs.ChunkSize {
+		return known
 	}
 	sums, err := a.s.Store.Checksums(a.rq.Context(), f.SHA256)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		a.rq.Log().Warn("the CRC-32 of a content cannot be read, and is made anew", "blob", blobs.Ref(f.SHA256).String(), "error", err)
+	}
 	if sum, is := blobs.Checksums(sums).CRC32(f.Size); is && err == nil {
-		return crc{f.Size, sum}, nil
+		known = crc{f.Size, sum}
+		a.s.crcs.add(f.SHA256, known)
 	}
-	if errors.Is(err, store.ErrNotFound) {
-		err = nil
-	}
-	return known, err
+	return known
 }
 
 // broken keeps why a content could not be read.

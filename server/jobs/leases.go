@@ -38,7 +38,7 @@ type Leases struct {
 	talking  chan struct{} // has a value while leases are taken or given back; before mu
 	mu       sync.Mutex
 	wanted   map[string]*lease
-	leaving  []string // of these, those that are to be given back
+	leaving  []string // names in wanted that are to be given back
 	renewing bool     // while any is wanted
 }
 
@@ -140,7 +140,7 @@ func (l *Leases) take(names []string) error {
 	l.talking <- struct{}{}
 	defer func() { <-l.talking }()
 	l.mu.Lock()
-	names = slices.DeleteFunc(names, func(name string) bool { return l.wanted[name] == nil })
+	names = slices.DeleteFunc(names, func(name string) bool { return l.wanted[name] == nil || slices.Contains(l.leaving, name) })
 	l.mu.Unlock()
 	if len(names) == 0 {
 		return nil

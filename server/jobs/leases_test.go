@@ -183,7 +183,7 @@ func TestManyJobsEndSoonThoughTheStoreHangs(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { Run(ctx, t.Context(), t.Context(), slog.New(slog.DiscardHandler), leases, jobs...) })
-		time.Sleep(renewEvery)
+		synctest.Wait()
 		if n := len(c.leases); n != len(jobs) {
 			t.Fatalf("%d leases are held", n)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"attachd/blobs/blobstest"
+	e2e "attachd/server/e2e/build"
 	"attachd/store/postgres/postgrestest"
 )
 
@@ -33,8 +34,8 @@ func TestMain(m *testing.M) {
 	os.Exit(buildAndRun(m))
 }
 
-// built is the path of attachd for these tests.
-var built string
+// built returns the path of attachd for these tests.
+var built func() string
 
 func buildAndRun(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "attachd-load")
@@ -43,13 +44,7 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	if !testing.Short() { // the tests that remain need none
-		built, err = build(dir, false)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
+	built = e2e.Attachd(dir)
 	status := m.Run()
 	if err := postgrestest.End(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -65,7 +60,7 @@ func brief(t *testing.T) options {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.binaries = []string{built}
+	o.binaries = []string{built()}
 	o.sustained, o.deletions = 32, 32
 	return o
 }
@@ -101,7 +96,7 @@ func TestEveryWorkloadRunsAndIsAnsweredRightly(t *testing.T) {
 
 func TestAWrongAnswerFailsTheRun(t *testing.T) {
 	t.Parallel()
-	s, err := newSubject(built, filepath.Join(t.TempDir(), "subject"), nil)
+	s, err := newSubject(built(), filepath.Join(t.TempDir(), "subject"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +136,7 @@ func TestAttachdIsComparedWithTheBucketInWhichItKeepsItsContents(t *testing.T) {
 	t.Parallel()
 	var bucket standIn
 	_, address, _ := strings.Cut(bucket.serve(t, "s3", "/bucket", bucket.s3), "=")
-	o, _, err := parse([]string{"-rounds", "1", "-time", "1ms", "-dir", t.TempDir(), "-attachd", built, "-only", "1 MB|by URL|hashed", "-bucket", address, "-delay", "1ms"})
+	o, _, err := parse([]string{"-rounds", "1", "-time", "1ms", "-dir", t.TempDir(), "-attachd", built(), "-only", "1 MB|by URL|hashed", "-bucket", address, "-delay", "1ms"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +172,7 @@ func TestAttachdOverPostgresIsComparedWithTheRowOfAQuota(t *testing.T) {
 	dsn := postgrestest.Database(t)
 	var bucket standIn
 	_, address, _ := strings.Cut(bucket.serve(t, "s3", "/bucket", bucket.s3), "=")
-	o, _, err := parse([]string{"-rounds", "1", "-time", "1ms", "-dir", t.TempDir(), "-attachd", built, "-only", "spaces|quota|by URL|under pressure", "-bucket", address, "-postgres", dsn})
+	o, _, err := parse([]string{"-rounds", "1", "-time", "1ms", "-dir", t.TempDir(), "-attachd", built(), "-only", "spaces|quota|by URL|under pressure", "-bucket", address, "-postgres", dsn})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -21,6 +23,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/minio/minio-go/v7/pkg/signer"
 )
 
 // standIn stores files in memory, as a stand-in for a peer.
@@ -231,7 +235,7 @@ func TestEveryProtocolIsSpoken(t *testing.T) {
 	t.Parallel()
 	standIns := make([]standIn, 6)
 	standIns[4].right = func(name string, content []byte) bool { return fmt.Sprintf("%x", sha256.Sum256(content)) == name }
-	args := []string{"-rounds", "1", "-time", "1ms", "-dir", t.TempDir(), "-attachd", built,
+	args := []string{"-rounds", "1", "-time", "1ms", "-dir", t.TempDir(), "-attachd", built(),
 		"-only", "upload 10 KB, 1 client|same 1 MB|download 10 KB, 16|list"}
 	for _, arg := range []string{
 		standIns[0].serve(t, "webdav", "/dav", standIns[0].webdav),
@@ -318,9 +322,8 @@ func TestAPeerIsNamedWithItsProtocol(t *testing.T) {
 // The example is from the documentation of Signature Version 4.
 func TestAnS3RequestIsSignedAsTheProtocolSays(t *testing.T) {
 	t.Parallel()
-	const scope = "20130524/us-east-1/s3/aws4_request"
-	s := s3{site: site{host: "examplebucket.s3.amazonaws.com"}, credential: "AKIAIOSFODNN7EXAMPLE/" + scope, date: "20130524T000000Z",
-		expires: "86400", key: s3Key("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", scope)}
+	s := s3{site: site{host: "examplebucket.s3.amazonaws.com"}, access: "AKIAIOSFODNN7EXAMPLE", secret: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+		region: "us-east-1", date: "20130524T000000Z", expires: "86400"}
 	signed, err := url.Parse(s.sign("GET", "/test.txt", nil))
 	if err != nil {
 		t.Fatal(err)
@@ -328,6 +331,28 @@ func TestAnS3RequestIsSignedAsTheProtocolSays(t *testing.T) {
 	const want = "aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
 	if got := signed.Query().Get("X-Amz-Signature"); got != want {
 		t.Errorf("the signature is %s, not %s", got, want)
+	}
+}
+
+func TestAnS3UploadIsSignedAsAnotherClientDoes(t *testing.T) {
+	t.Parallel()
+	digest := sha256.Sum256([]byte("content"))
+	there, err := http.NewRequest("PUT", "http://127.0.0.1:7070/bucket/a%20b", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	there.Header.Set("X-Amz-Content-Sha256", hex.EncodeToString(digest[:]))
+	there.Header.Set("X-Amz-Checksum-Sha256", base64.StdEncoding.EncodeToString(digest[:]))
+	there = signer.SignV4(*there, "user", "password", "", "here")
+	at, err := time.Parse(amzDate, there.Header.Get("X-Amz-Date"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := s3{site: site{host: "127.0.0.1:7070"}, access: "user", secret: "password", region: "here"}
+	signature := regexp.MustCompile("Signature=[0-9a-f]{64}")
+	got, want := signature.FindString(s.signed("PUT", "/bucket/a%20b", digest, at)), signature.FindString(there.Header.Get("Authorization"))
+	if got == "" || got != want {
+		t.Errorf("signed with %q, not %q", got, want)
 	}
 }
 

@@ -323,9 +323,9 @@ func (l lfs) remove(string) ([]byte, error) { return nil, errors.ErrUnsupported 
 // checks it.
 type s3 struct {
 	site
-	credential, date string
-	expires          string // seconds
-	key              []byte
+	access, secret, region string
+	date                   string // of presigned requests
+	expires                string // seconds
 }
 
 const amzDate = "20060102T150405Z" // of Signature Version 4
@@ -333,9 +333,8 @@ const amzDate = "20060102T150405Z" // of Signature Version 4
 // newS3 takes the bucket from the path of u, and creates it if it does not exist.
 func newS3(c *client, u *url.URL, _ ...string) (protocol, error) {
 	secret, _ := u.User.Password()
-	now := time.Now().UTC()
-	scope := now.Format("20060102") + "/" + cmp.Or(u.Query().Get("region"), "us-east-1") + "/s3/aws4_request"
-	s := s3{site: newSite(u), credential: u.User.Username() + "/" + scope, date: now.Format(amzDate), expires: "604800", key: s3Key(secret, scope)}
+	s := s3{site: newSite(u), access: u.User.Username(), secret: secret, region: cmp.Or(u.Query().Get("region"), "us-east-1"),
+		date: time.Now().UTC().Format(amzDate), expires: "604800"}
 	s.headers = ""
 	if s.path == "/" || strings.Count(s.path, "/") != 2 {
 		return nil, errors.New("the path of the address must be that of a bucket")
@@ -365,7 +364,7 @@ func mac(key []byte, text string) []byte {
 
 // sign returns the target of a presigned request.
 func (s s3) sign(method, target string, query url.Values) string {
-	all := url.Values{"X-Amz-Algorithm": {"AWS4-HMAC-SHA256"}, "X-Amz-Credential": {s.credential}, "X-Amz-Date": {s.date},
+	all := url.Values{"X-Amz-Algorithm": {"AWS4-HMAC-SHA256"}, "X-Amz-Credential": {s.access + "/" + s.scope()}, "X-Amz-Date": {s.date},
 		"X-Amz-Expires": {s.expires}, "X-Amz-SignedHeaders": {"host"}}
 	for name, values := range query {
 		all[name] = values
@@ -375,16 +374,18 @@ func (s s3) sign(method, target string, query url.Values) string {
 	return fmt.Sprintf("%s?%s&X-Amz-Signature=%s", target, encoded, signature)
 }
 
+// scope is what the key of a signature is good for.
+func (s s3) scope() string { return s.date[:len("20060102")] + "/" + s.region + "/s3/aws4_request" }
+
 // signature signs a request in its canonical form.
 func (s s3) signature(canonical string) string {
-	_, scope, _ := strings.Cut(s.credential, "/")
 	asked := sha256.Sum256([]byte(canonical))
-	return hex.EncodeToString(mac(s.key, fmt.Sprintf("AWS4-HMAC-SHA256\n%s\n%s\n%x", s.date, scope, asked)))
+	return hex.EncodeToString(mac(s3Key(s.secret, s.scope()), fmt.Sprintf("AWS4-HMAC-SHA256\n%s\n%s\n%x", s.date, s.scope(), asked)))
 }
 
 func (s s3) put(c *client, u *upload) (id string, err error) {
 	id = u.name()
-	_, err = c.succeed(s.head("PUT", s.path+id, len(u.content), s.signed("PUT", s.path+id, sha256.Sum256(u.content), time.Now())+"Content-Type: application/pdf\r\n"), u.content)
+	_, err = c.succeed(s.head("PUT", s.path+id, len(u.content), s.signed("PUT", s.path+id, u.sum(), time.Now())+"Content-Type: application/pdf\r\n"), u.content)
 	return id, err
 }
 
@@ -397,7 +398,7 @@ func (s s3) signed(method, target string, digest [sha256.Size]byte, at time.Time
 	signature := s.signature(fmt.Sprintf("%s\n%s\n\nhost:%s\nx-amz-checksum-sha256:%s\nx-amz-content-sha256:%x\nx-amz-date:%s\n\n%s\n%[5]x",
 		method, target, s.host, checksum, digest, s.date, names))
 	return fmt.Sprintf("Authorization: AWS4-HMAC-SHA256 Credential=%s,SignedHeaders=%s,Signature=%s\r\nX-Amz-Checksum-Sha256: %s\r\nX-Amz-Content-Sha256: %x\r\nX-Amz-Date: %s\r\n",
-		s.credential, names, signature, checksum, digest, s.date)
+		s.access+"/"+s.scope(), names, signature, checksum, digest, s.date)
 }
 
 func (s s3) get(_ *client, id string) ([]byte, error) {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"log/slog"
 	"os"
@@ -483,15 +484,21 @@ func TestAScrubSoonTakesAwayWrongMarks(t *testing.T) {
 	}
 }
 
-// Contents from an earlier version get checksums, and wrong ones are corrected.
+// Contents from an earlier version get checksums, or the CRC-32 that these lack, and wrong
+// ones are corrected.
 func TestAScrubKeepsChecksums(t *testing.T) {
 	t.Parallel()
 	n := newNight(t)
+	earlier := n.Keep(strings.Repeat("earlier", 50_000), true)
+	var sums blobs.Summer
+	_, err := io.WriteString(&sums, strings.Repeat("earlier", 50_000))
+	n.OK(err)
+	n.OK(n.Records.AddChecksums(t.Context(), map[[32]byte][]byte{earlier.SHA256: sums.Sum()[:len(sums.Sum())-crc32.Size]}))
 	large, wrong, small, rotten := n.Keep(strings.Repeat("large", 50_000), true), n.Keep(strings.Repeat("wrong", 50_000), true), n.Keep("small", true), n.Keep(strings.Repeat("rotten", 50_000), true)
 	n.OK(os.WriteFile(n.Path(rotten), []byte(strings.Repeat("ROTTEN", 50_000)), 0o600))
 	n.OK(n.Records.AddChecksums(t.Context(), map[[32]byte][]byte{wrong.SHA256: make([]byte, 8)}))
 	n.scrub(evening.Add(time.Minute))
-	for _, a := range []store.Attachment{large, wrong} {
+	for _, a := range []store.Attachment{large, wrong, earlier} {
 		content, err := os.ReadFile(n.Path(a))
 		n.OK(err)
 		var want blobs.Summer

@@ -40,8 +40,8 @@ type Server struct {
 	said bytes.Buffer
 }
 
-// Programs is the environment variable that names the folder of PostgreSQL's programs, where
-// the newest installation is not to be used; a folder without them stands for none.
+// Programs is the environment variable that names the folder to take PostgreSQL's programs
+// from, instead of PATH and the newest installation. A folder without them hides PostgreSQL.
 const Programs = "POSTGRES_BIN"
 
 // find returns the path of one of PostgreSQL's programs, which Debian keeps out of PATH.
