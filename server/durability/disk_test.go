@@ -368,8 +368,11 @@ func (d *tracedDisk) after(arrive func([]change) []change) image {
 		if n.names == nil {
 			if _, ok := files[n]; !ok {
 				files[n] = content(n.bytes, arrive(n.unsure))
+				if files[n] == nil { // which stands for a folder
+					files[n] = []byte{}
+				}
 			}
-			left[path] = append([]byte{}, files[n]...)
+			left[path] = files[n]
 			return
 		}
 		left[path] = nil
