@@ -21,13 +21,20 @@ type answers struct {
 
 // known is the records as far as they are known for the request, from the time it was
 // authorized.
-func (g *Guard) known(rq *api.Request) answers { return answers{g.Records, &rq.Findings} }
+func (g *Guard) known(rq *api.Request) answers {
+	if rq.Findings == nil {
+		return answers{g.Records, &nothing}
+	}
+	return answers{g.Records, rq.Findings}
+}
+
+var nothing store.Findings
 
 // inquire asks at once, where the store can answer that, what is about to be asked about a
 // request by this caller for what its route names. Call it again where what was known before
 // does not count any more.
 func (g *Guard) inquire(rq *api.Request, about store.Inquiry) (err error) {
-	rq.Findings = store.Findings{}
+	rq.Findings = nil
 	if g.Inquirer == nil || about.Key == uuid.Nil && about.KeyHash == [32]byte{} {
 		return nil
 	}
@@ -47,7 +54,7 @@ func (g *Guard) inquire(rq *api.Request, about store.Inquiry) (err error) {
 		return err
 	}
 	if err == nil { // else what is missing or damaged is said by the question that comes upon it
-		rq.Findings = found
+		rq.Findings = &found
 	}
 	return nil
 }

@@ -40,8 +40,8 @@ type Request struct {
 	held     int64        // bytes of memory counted
 	refusing bool         // refused for lack of memory
 
-	// Findings are what was asked at once about the request, or zero.
-	Findings store.Findings
+	// Findings are what was asked at once about the request; nil where nothing was.
+	Findings *store.Findings
 	// HandsOver is set by a redirect that gives the file to the caller: nothing more of
 	// that download reaches this server, so it is recorded as one.
 	HandsOver bool
