@@ -193,10 +193,11 @@ func (g *Guard) authenticate(rq *api.Request, ask asking) (who api.Caller, err e
 		if !is {
 			return who, api.Unauthorized("Show an API key in the header: Authorization: Bearer <key>.")
 		}
-		if err := ask(rq, store.Inquiry{KeyHash: hashOf(secret), User: onBehalfOf(rq)}); err != nil {
+		hash := hashOf(secret)
+		if err := ask(rq, store.Inquiry{KeyHash: hash, User: onBehalfOf(rq)}); err != nil {
 			return who, err
 		}
-		key, user, err := g.keyOf(rq, secret)
+		key, user, err := g.keyOf(rq, hash)
 		if errors.Is(err, errNoKey) {
 			return who, g.guessed(rq, errNoKey)
 		}
@@ -235,9 +236,9 @@ func (g *Guard) authenticate(rq *api.Request, ask asking) (who api.Caller, err e
 
 var errNoKey = api.Unauthorized("This API key is not known, or no longer.")
 
-// keyOf finds the key that a secret belongs to, and the key's user.
-func (g *Guard) keyOf(rq *api.Request, secret string) (store.Key, store.User, error) {
-	key, user, err := g.known(rq).KeyByHash(rq.Context(), hashOf(secret))
+// keyOf finds the key whose secret has this hash, and the key's user.
+func (g *Guard) keyOf(rq *api.Request, hash [32]byte) (store.Key, store.User, error) {
+	key, user, err := g.known(rq).KeyByHash(rq.Context(), hash)
 	if errors.Is(err, store.ErrNotFound) || err == nil && g.expired(key) {
 		err = errNoKey
 	}

@@ -112,7 +112,7 @@ func (g *Guard) CreateSession(w *api.Response, rq *api.Request, sc api.Scope) (e
 	if strings.TrimSpace(body.Key) == "" {
 		return api.InvalidRequest("Signing in takes a key: {\"key\": \"attachd_...\"}.")
 	}
-	key, user, err := g.keyOf(rq, body.Key)
+	key, user, err := g.keyOf(rq, hashOf(body.Key))
 	if errors.Is(err, errNoKey) {
 		return g.guessed(rq, errNoKey)
 	}
@@ -253,7 +253,7 @@ func (g *Guard) DemoUsers(w *api.Response, rq *api.Request, sc api.Scope) error 
 	}
 	users := []demoUserBody{}
 	for name, secret := range keys {
-		_, user, err := g.keyOf(rq, secret)
+		_, user, err := g.keyOf(rq, hashOf(secret))
 		if errors.Is(err, errNoKey) {
 			continue // revoked since the demo was made
 		}

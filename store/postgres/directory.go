@@ -56,17 +56,26 @@ func (s *Store) DeleteUser(ctx context.Context, id uuid.UUID) error {
 	})
 }
 
+const (
+	// spaceColumns are what spaceInto takes, of a space s; withUsage joins what they need.
+	spaceColumns = `s.name, s.quota_bytes, s.quota_files, s.auto,
+			(coalesce(u.bytes, 0) + coalesce(d.bytes, 0))::bigint, (coalesce(u.files, 0) + coalesce(d.files, 0))::bigint`
+	withUsage = ` left join attachd.usage u on u.space = s.slug
+		cross join lateral (select sum(bytes) as bytes, sum(files) as files from attachd.usage_delta where space = s.slug) d`
+)
+
+// spaceInto is where spaceColumns are scanned into.
+func spaceInto(of *store.Space, used *store.Usage) []any {
+	return []any{&of.Name, &of.QuotaBytes, &of.QuotaFiles, &of.Auto, &used.Bytes, &used.Files}
+}
+
 // Space implements store.Directory.
 func (s *Store) Space(ctx context.Context, slug string) (store.Space, store.Usage, error) {
 	if !store.ValidSlug(slug) {
 		return store.Space{}, store.Usage{}, store.NoSpace(slug)
 	}
 	of, used := store.Space{Slug: slug}, store.Usage{}
-	err := s.row(ctx, `select name, quota_bytes, quota_files, auto,
-			(coalesce(u.bytes, 0) + coalesce(d.bytes, 0))::bigint, (coalesce(u.files, 0) + coalesce(d.files, 0))::bigint
-		from attachd.spaces left join attachd.usage u on u.space = slug
-			cross join (select sum(bytes) as bytes, sum(files) as files from attachd.usage_delta where space = $1) d
-		where slug = $1`, slug).Scan(&of.Name, &of.QuotaBytes, &of.QuotaFiles, &of.Auto, &used.Bytes, &used.Files)
+	err := s.row(ctx, `select `+spaceColumns+` from attachd.spaces s`+withUsage+` where s.slug = $1`, slug).Scan(spaceInto(&of, &used)...)
 	if errors.Is(err, store.ErrNotFound) {
 		err = store.NoSpace(slug)
 	}

@@ -24,11 +24,9 @@ const (
 	toAttachment = rights + `, ` + attachmentColumns + ofUser + ` join attachd.attachments a on a.id = $3
 		left join attachd.users u on u.id = a.uploader
 		join attachd.entities e on e.kind = a.kind and e.id = a.parent` + there
-	toParent     = rights + ofUser + ` join attachd.entities e on e.kind = $3 and e.id = $4` + there
-	toParentFull = rights + `, s.name, s.quota_bytes, s.quota_files, s.auto,
-			(coalesce(u.bytes, 0) + coalesce(d.bytes, 0))::bigint, (coalesce(u.files, 0) + coalesce(d.files, 0))::bigint` + ofUser + `
-		join attachd.entities e on e.kind = $3 and e.id = $4` + there + ` left join attachd.usage u on u.space = e.space
-		cross join lateral (select sum(bytes) as bytes, sum(files) as files from attachd.usage_delta where space = e.space) d`
+	named        = ` join attachd.entities e on e.kind = $3 and e.id = $4` + there
+	toParent     = rights + ofUser + named
+	toParentFull = rights + `, ` + spaceColumns + ofUser + named + withUsage
 )
 
 // Inquire implements store.Inquirer, in one statement.
@@ -50,7 +48,7 @@ func (s *Store) Inquire(ctx context.Context, about store.Inquiry) (f store.Findi
 		args = append(args, int16(about.Parent.Kind), about.Parent.ID)
 		if about.Usage {
 			sql += toParentFull
-			into = append(into, &f.Space.Name, &f.Space.QuotaBytes, &f.Space.QuotaFiles, &f.Space.Auto, &f.Used.Bytes, &f.Used.Files)
+			into = append(into, spaceInto(&f.Space, &f.Used)...)
 		} else {
 			sql += toParent
 		}

@@ -101,12 +101,12 @@ func (w *world) answersAlike(about store.Inquiry) {
 	}
 	w.ok(err)
 	want.User = want.Actor
-	if about.User != (store.User{}).ID {
+	if about.User != uuid.Nil {
 		want.User, err = w.User(w.ctx, about.User)
 		w.ok(err)
 	}
 	parent := about.Parent
-	if about.Attachment != (store.Attachment{}).ID {
+	if about.Attachment != uuid.Nil {
 		want.Attachment, err = w.Attachment(w.ctx, about.Attachment)
 		w.ok(err)
 		parent = want.Attachment.Parent
