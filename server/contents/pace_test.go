@@ -21,16 +21,22 @@ import (
 	"attachd/store"
 )
 
-// stage is a store and its blobs in memory, with a disk that takes perBatch for each
-// batch and perContent for each content of it.
+// device is a disk that takes perBatch for each batch and perContent for each content of it.
+type device struct {
+	perBatch, perContent time.Duration
+	room                 int64 // bytes that may be staged
+}
+
+var ordinary = device{perBatch: 20 * time.Millisecond, perContent: 100 * time.Microsecond, room: 256 << 20}
+
+// stage is a store and its blobs in memory, kept on such a device.
 type stage struct {
 	*testing.T
 	store.Stager
 	blobs.Store
-	all                  *contents.Store
-	began                time.Time
-	perBatch, perContent time.Duration
-	room                 int64 // bytes that may be staged
+	device
+	all   *contents.Store
+	began time.Time
 
 	mu      sync.Mutex
 	staged  []store.StagedContent // in order of id
@@ -46,17 +52,21 @@ type flushed struct {
 	contents int
 }
 
-func newStage(t *testing.T) *stage {
-	s := &stage{T: t, began: time.Now(), perBatch: 20 * time.Millisecond, perContent: 100 * time.Microsecond, room: 256 << 20}
+func newStage(t *testing.T, on device) *stage {
+	s := &stage{T: t, device: on, began: time.Now()}
 	s.all = contents.New(nil, s, contents.Options{Stager: s, Batcher: s, StageBelow: 64 << 10, Log: slog.New(slog.DiscardHandler)})
 	return s
 }
 
-// pacing runs a test on a fake clock, in which RunFlush goes on until the test ends.
+// pacing runs a test on a fake clock and an ordinary device; RunFlush goes on until the test ends.
 func pacing(t *testing.T, test func(s *stage)) {
+	pacingOn(t, ordinary, test)
+}
+
+func pacingOn(t *testing.T, on device, test func(s *stage)) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t)
+		s := newStage(t, on)
 		ctx, end := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {
@@ -246,8 +256,7 @@ func TestALongBurstIsFlushedFasterTheFullerStagingIs(t *testing.T) {
 		busyAt, busyTo float64 // share of the time for which batches are under way
 	}{{500, 0.02, 0.3}, {3000, 0.2, 0.8}, {6500, 0.6, 1}} {
 		t.Run(fmt.Sprint(c.rate), func(t *testing.T) {
-			pacing(t, func(s *stage) {
-				s.perBatch, s.perContent, s.room = 5*time.Millisecond, 120*time.Microsecond, 16<<20
+			pacingOn(t, device{perBatch: 5 * time.Millisecond, perContent: 120 * time.Microsecond, room: 16 << 20}, func(s *stage) {
 				s.upload(10_000, c.rate, 4*time.Second)
 				s.take()
 				var most int64
@@ -279,10 +288,11 @@ func TestNoContentIsWithoutItsFileForFifteenMinutes(t *testing.T) {
 		for time.Since(began) < 25*time.Minute {
 			s.upload(100, 110, 10*time.Second)
 			s.mu.Lock()
-			if at := time.Unix(s.staged[0].ID.Time().UnixTime()); time.Since(at) > 15*time.Minute {
-				t.Fatalf("after %v, a content has waited for its file for %v", time.Since(began), time.Since(at))
-			}
+			oldest := time.Unix(s.staged[0].ID.Time().UnixTime())
 			s.mu.Unlock()
+			if waited := time.Since(oldest); waited > 15*time.Minute {
+				t.Fatalf("after %v, a content has waited for its file for %v", time.Since(began), waited)
+			}
 		}
 		if n := len(s.take()); n > 200 {
 			t.Errorf("they were flushed by %d batches", n)
@@ -291,8 +301,8 @@ func TestNoContentIsWithoutItsFileForFifteenMinutes(t *testing.T) {
 }
 
 func TestAFlushStepsBackWhenUploadsBeginAgain(t *testing.T) {
-	pacing(t, func(s *stage) {
-		s.perBatch, s.perContent = 0, 2*time.Millisecond // a slow disk, which needs four seconds for a batch
+	slow := device{perContent: 2 * time.Millisecond, room: 256 << 20} // it needs four seconds for a batch
+	pacingOn(t, slow, func(s *stage) {
 		s.one(100)
 		time.Sleep(time.Minute)
 		s.take()
@@ -378,7 +388,7 @@ func TestAFlushGoesOnOnceTheDatabaseIsPutBack(t *testing.T) {
 func TestWhileFlushedBeginsThoughMoreIsUploadedThanTheDiskCanWrite(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t)
+		s := newStage(t, ordinary)
 		s.upload(1000, 12_000, time.Second)
 		did := make(chan error, 1)
 		go func() {
