@@ -601,7 +601,7 @@ type cut struct {
 
 // selections is how many random selections of what was not synced may arrive after each
 // moment, beside nothing and everything.
-const selections = 2
+const selections = 1
 
 // cuts yields the states that power cuts at all moments may leave, without
 // duplicates.
