@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/storage"
 	"github.com/chromedp/chromedp"
 
 	"attachd/server"
@@ -55,6 +57,9 @@ func TestABrowserRunsNothing(t *testing.T) {
 	if !*inBrowser {
 		t.Skip("a real browser opens hostile files with: go test ./server -run Browser -browser")
 	}
+	var called atomic.Int64
+	canary := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called.Add(1) }))
+	defer canary.Close()
 	policy, err := content.NewPolicy([]string{"*"}, true)
 	if err != nil {
 		t.Fatal(err)
@@ -70,8 +75,8 @@ func TestABrowserRunsNothing(t *testing.T) {
 			"without any of our headers":  {"Content-Disposition", "Content-Security-Policy", "X-Content-Type-Options"},
 		}[way])
 		for _, f := range hostileFiles {
-			canary := newCanary(t)
-			done := strings.ReplaceAll(strings.ReplaceAll(f.content, "MISCHIEF", mischief), "CANARY", canary.url)
+			done := strings.NewReplacer("MISCHIEF", mischief, "CANARY", canary.URL).Replace(f.content)
+			done = strings.ReplaceAll(done, "CANARY", canary.URL)
 			w.play(t, []step{
 				{as: "editor", do: "POST {product}/attachments", form: parts{file(f.name, done)}, want: 201, save: "A"},
 				{as: "viewer", do: "POST /catalog/attachments/{A}/links", want: 201, save: "link"},
@@ -83,15 +88,15 @@ func TestABrowserRunsNothing(t *testing.T) {
 			}
 			for _, path := range paths {
 				t.Run(fmt.Sprint(f.name, " ", path, " ", way), func(t *testing.T) {
-					before := canary.calls.Load()
-					dialogs, cookies := openHostile(t, at+w.fill(t, path), session)
-					calls := canary.calls.Load() - before
-					ran := dialogs > 0 || calls > 0 || strings.Contains(cookies, "pwned")
+					browser := startBrowser(t) // one for each: what ran in another must not count
+					called.Store(0)
+					dialogs, cookies := browser.open(t, at+w.fill(t, path), session)
+					ran := dialogs > 0 || called.Load() > 0 || strings.Contains(cookies, "pwned")
 					switch {
 					case !strings.Contains(cookies, "attachd_session="+session):
 						t.Errorf("the session is lost: %s", cookies)
 					case way != "without any of our headers" && ran:
-						t.Errorf("%d dialogs, %d calls, cookies %s", dialogs, calls, cookies)
+						t.Errorf("%d dialogs, %d calls, cookies %s", dialogs, called.Load(), cookies)
 					case way == "without any of our headers" && !ran && !f.harmless:
 						t.Error("it runs nothing even so: this test would see nothing")
 					}
@@ -119,33 +124,28 @@ func strip(t *testing.T, address string, headers []string) string {
 	return s.URL
 }
 
-// canary is a server that a hostile file calls where it runs.
-type canary struct {
-	url   string
-	calls atomic.Int64
-}
+type browser struct{ context.Context }
 
-func newCanary(t *testing.T) *canary {
-	c := new(canary)
-	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { c.calls.Add(1) }))
-	t.Cleanup(s.Close)
-	c.url = s.URL
-	return c
-}
-
-// openHostile opens an address in a tab with cookies of its own, signed in, and returns how
-// many dialogs came up, and the cookies afterwards.
-func openHostile(t *testing.T, address, session string) (dialogs int64, cookies string) {
+func startBrowser(t *testing.T) browser {
 	t.Helper()
-	root, err := chromium()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, closeTab := chromedp.NewContext(root, chromedp.WithNewBrowserContext())
-	defer closeTab()
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath("chromium"), chromedp.NoSandbox,
+		chromedp.UserDataDir(t.TempDir()), chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-component-update", true))
+	ctx, stop := chromedp.NewExecAllocator(context.Background(), options...)
+	t.Cleanup(stop)
+	ctx, closeTab := chromedp.NewContext(ctx)
+	t.Cleanup(closeTab)
 	if err := chromedp.Do(ctx, chromedp.Navigate("about:blank")); err != nil {
 		t.Fatal(err)
 	}
+	return browser{ctx}
+}
+
+// open opens an address in a new tab, signed in, and returns how many dialogs came up,
+// and the cookies afterwards.
+func (b browser) open(t *testing.T, address, session string) (dialogs int64, cookies string) {
+	t.Helper()
+	ctx, closeTab := chromedp.NewContext(b)
+	defer closeTab()
 	var shown atomic.Int64
 	opening := chromedp.Events(ctx, page.JavascriptDialogOpening)
 	var answering sync.WaitGroup
@@ -161,8 +161,11 @@ func openHostile(t *testing.T, address, session string) (dialogs int64, cookies 
 			_, _ = chromedp.Call(ctx, page.HandleJavaScriptDialog, page.HandleJavaScriptDialogParams{Accept: true})
 		}
 	})
+	if _, err := chromedp.Call(ctx, storage.ClearCookies, storage.ClearCookiesParams{}); err != nil {
+		t.Fatal(err)
+	}
 	cookie := &network.CookieParam{Name: "attachd_session", Value: session, URL: address, HTTPOnly: true, SameSite: network.CookieSameSiteStrict}
-	if _, err := chromedp.Call(ctx, network.SetCookies, network.SetCookiesParams{Cookies: []*network.CookieParam{cookie}}); err != nil {
+	if _, err := chromedp.Call(ctx, storage.SetCookies, storage.SetCookiesParams{Cookies: []*network.CookieParam{cookie}}); err != nil {
 		t.Fatal(err)
 	}
 	opened, err := chromedp.Call(ctx, page.Navigate, page.NavigateParams{URL: address})
@@ -170,7 +173,7 @@ func openHostile(t *testing.T, address, session string) (dialogs int64, cookies 
 		t.Fatalf("opening: %v %s", err, opened.ErrorText)
 	}
 	time.Sleep(mischiefTime)
-	jar, err := chromedp.Call(ctx, network.GetCookies, network.GetCookiesParams{URLs: []string{address}})
+	jar, err := chromedp.Call(ctx, storage.GetCookies, storage.GetCookiesParams{})
 	if err != nil {
 		t.Fatal(err)
 	}
