@@ -11,7 +11,7 @@ import (
 type Deletion struct {
 	At    time.Time // UTC, whole seconds
 	Until time.Time // when it is removed for good, UTC, whole seconds; later than At
-	ByID  uuid.UUID // a user
+	ByID  uuid.UUID // a user; zero for the operator of the machine
 	By    string    // full name, filled in when read, as Attachment.Uploader
 }
 

@@ -145,6 +145,25 @@ func (w *world) purgeAll(hours, limit int) (freed [][32]byte, purged store.Usage
 }
 
 var trash = []promise{
+	{"what the operator deleted was deleted by nobody who is known", func(w *world) {
+		a := w.upload(w.product)
+		w.upload(w.meeting)
+		d := w.into(0)
+		d.ByID = uuid.Nil
+		_, err := w.TrashAttachment(w.ctx, a.ID, d)
+		w.ok(err)
+		w.ok(w.TrashEntity(w.ctx, w.meeting.Parent, true, d))
+		list, err := w.TrashIn(w.ctx, "a", nil, 10)
+		w.ok(err)
+		for _, t := range list {
+			same(w, "deleted by", t.By, "")
+		}
+		same(w, "so many are in the trash", len(list), 2)
+		w.sound()
+		restored, err := w.RestoreAttachment(w.ctx, a.ID)
+		w.ok(err)
+		same(w, "restored", restored, a)
+	}},
 	{"an attachment in the trash is hidden, and says when and by whom it was deleted", func(w *world) {
 		a, other := w.upload(w.product), w.upload(w.product)
 		w.trash(a, 0)
