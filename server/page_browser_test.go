@@ -260,6 +260,37 @@ func TestPageUploadsWhatIsDroppedPastedAndPicked(t *testing.T) {
 	tab.until(`document.querySelector('.tray').hidden`)
 }
 
+// What is under the pointer may be taken off the page before the file is dropped.
+func TestPageTakesWhatIsDroppedWhileTheListChanges(t *testing.T) {
+	w := pageWorld(t)
+	tab := newTab(t, w)
+	tab.openProduct()
+	change := func(name string) {
+		w.put(t, "editor", "product", name)
+		tab.click("button", "Refresh")
+		tab.shows(".rows .name", name)
+	}
+	tab.drag("dragEnter", ".list > *", sample("md.md"))
+	tab.drag("dragOver", ".list > *", sample("md.md"))
+	tab.shows(".drop", "Drop to upload to A product")
+	eval[bool](tab, `document.querySelector('.list > *').remove() ?? true`)
+	tab.drag("drop", ".list", sample("md.md"))
+	tab.shows(".tray h2", "1 uploaded")
+	tab.until(`document.querySelector('.drop').hidden`)
+	change("png.png")
+
+	// The drag leaves the page, after what it entered has gone.
+	tab.drag("dragEnter", ".rows .row", sample("csv_comma.csv"))
+	tab.shows(".drop", "Drop to upload to A product")
+	eval[bool](tab, `document.querySelector('.rows .row').remove() ?? true`)
+	tab.drag("dragCancel", ".rows", sample("csv_comma.csv"))
+	tab.click(".rows", "")
+	tab.until(`document.querySelector('.drop').hidden`)
+	if n := w.records(); n != 2 {
+		t.Errorf("%d attachments", n)
+	}
+}
+
 func TestPageShowsProgressAndCancelsAndRetries(t *testing.T) {
 	w := pageWorld(t)
 	tab := newTab(t, w)

@@ -273,11 +273,18 @@ func (t *tab) press(key string, modifiers int64, commands ...string) {
 // drop drops files or folders of this machine on an element.
 func (t *tab) drop(selector string, paths ...string) {
 	t.Helper()
-	at := eval[[2]float64](t, fmt.Sprintf(`(() => { const r = document.querySelector(%q).getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()`, selector))
 	for _, kind := range []input.DispatchDragEventType{"dragEnter", "dragOver", "drop"} {
-		call(t, input.DispatchDragEvent, input.DispatchDragEventParams{Type: kind, X: at[0], Y: at[1],
-			Data: &input.DragData{Items: []*input.DragDataItem{}, Files: paths, DragOperationsMask: 1}})
+		t.drag(kind, selector, paths...)
 	}
+}
+
+// drag is one step of a drag with files or folders of this machine, above the middle of
+// an element.
+func (t *tab) drag(kind input.DispatchDragEventType, selector string, paths ...string) {
+	t.Helper()
+	at := eval[[2]float64](t, fmt.Sprintf(`(() => { const r = document.querySelector(%q).getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()`, selector))
+	call(t, input.DispatchDragEvent, input.DispatchDragEventParams{Type: kind, X: at[0], Y: at[1],
+		Data: &input.DragData{Items: []*input.DragDataItem{}, Files: paths, DragOperationsMask: 1}})
 }
 
 // pick chooses files with the page's button for uploads.

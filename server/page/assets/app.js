@@ -20,7 +20,9 @@ let before = null; // what was, when the session ended
 async function start() {
   api.session.addEventListener('ended', () => app && ended());
   addEventListener('hashchange', () => linkHere() ? location.reload() : app?.show());
-  for (const name of ['dragover', 'drop']) addEventListener(name, (e) => e.preventDefault()); // a file beside the mark must not replace the page
+  // A file beside the mark must not replace the page. Where something new is under the
+  // pointer, browsers ask with dragenter alone whether it takes what is dropped.
+  for (const name of ['dragenter', 'dragover', 'drop']) addEventListener(name, (e) => e.preventDefault());
   const refused = await enterOnce(linkHere());
   if (app) return;
   if (localStorage.getItem(mark)) {

@@ -293,17 +293,19 @@ export class PlaceView {
   // Taking files in.
 
   accept() {
-    let inside = 0;
     const note = this.target.querySelector('p');
     const show = (on) => {
+      if (this.target.hidden !== on) return;
       this.target.hidden = !on;
       note.textContent = this.mayUpload() ? `Drop to upload to ${this.name ?? 'this place'}` : 'You may not upload here';
     };
-    this.el.addEventListener('dragenter', (e) => { if (bringsFiles(e)) { inside++; show(true); } });
-    this.el.addEventListener('dragleave', (e) => { if (bringsFiles(e) && --inside <= 0) { inside = 0; show(false); } });
+    // What was entered is not counted: a list that changes takes it off the page, and then
+    // nothing tells that it was left. A pointer that moves is in no drag.
+    for (const name of ['dragenter', 'dragover']) this.el.addEventListener(name, (e) => { if (bringsFiles(e)) show(true); });
+    this.el.addEventListener('pointermove', () => show(false));
+    this.el.addEventListener('dragleave', (e) => { if (!this.el.contains(e.relatedTarget)) show(false); });
     this.el.addEventListener('drop', async (e) => {
       e.preventDefault();
-      inside = 0;
       show(false);
       this.upload(await filesOf(e.dataTransfer).catch(() => []));
     });
