@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -132,6 +133,7 @@ func TestEveryChangeIsRecorded(t *testing.T) {
 		{as: "root", do: "GET /audit-logs/export", want: 200},
 	}
 	recorded := map[string]bool{}
+	inNoSpace := regexp.MustCompile(`^(user|key|upkeep|audit|directory)\.`)
 	for _, s := range steps {
 		before := w.head(t)
 		w.do(t, s)
@@ -155,6 +157,9 @@ func TestEveryChangeIsRecorded(t *testing.T) {
 		}
 		if s.as != "" && e.UserID != personID(s.as) || e.UserID == uuid.Nil || e.KeyID == uuid.Nil || e.Address != "127.0.0.1" || e.RequestID == "" || e.Resource == "" {
 			t.Errorf("%v left %+v", s, e)
+		}
+		if (e.Space == "") != inNoSpace.MatchString(e.Action) {
+			t.Errorf("%v is recorded as %s in the space %q", s, e.Action, e.Space)
 		}
 		recorded[e.Action] = true
 	}

@@ -120,6 +120,9 @@ func (s *Service) put(w *api.Response, rq *api.Request, line directoryLine) erro
 		return err
 	}
 	rq.Entry.Name = store.Granted(o)
+	if e, is := o.(store.Entity); is {
+		rq.Entry.Space = e.Space // which is not in the address of a ticket or meeting
+	}
 	created, err := s.Store.Put(rq.Context(), toldAt(s.Now(), o))
 	if err != nil {
 		return err
