@@ -335,19 +335,17 @@ func (d *removalBatch) parent(p store.Parent) (all bool, err error) {
 	return true, nil
 }
 
-// trashOf adds what was deleted of a parent before, and says whether that is all of it.
-func (d *removalBatch) trashOf(p store.Parent) (all bool, err error) {
-	if d.HasNone(schema.Trash) {
-		return true, nil
-	}
-	for rest, record := range d.Under(schema.Trash, schema.ParentKey(p), nil) {
-		id, err := schema.ParseID(rest)
+// trashOf adds what was deleted of a parent while it was in this space, and says whether
+// that is all of it.
+func (d *removalBatch) trashOf(p store.Parent, space string) (all bool, err error) {
+	for t, err := range trashOf(d.Tx, p, space, nil) {
 		if err != nil {
 			return false, err
 		}
-		if all, err := d.addTrashed(p, id, record); err != nil || !all {
-			return false, err
+		if !d.add() {
+			return false, nil
 		}
+		d.trashed = append(d.trashed, t)
 	}
 	return true, nil
 }
@@ -433,7 +431,8 @@ func (d *removalBatch) trashedParent(key []byte) (all bool, err error) {
 }
 
 // below adds what is below a parent or space, and says whether that is all of it.
-func (d *removalBatch) below(key []byte, stays bool) (all bool, err error) {
+func (d *removalBatch) below(key []byte, r *schema.RemovalRecord) (all bool, err error) {
+	stays := r.Stays != nil
 	switch key[0] {
 	case schema.RemovesParent:
 		p, err := schema.ParseParent(key[1:])
@@ -441,7 +440,7 @@ func (d *removalBatch) below(key []byte, stays bool) (all bool, err error) {
 			return false, err
 		}
 		if all, err = d.parent(p); err == nil && all && !stays {
-			all, err = d.trashOf(p)
+			all, err = d.trashOf(p, r.Space)
 		}
 		return all, err
 	case schema.RemovesSpace:
@@ -458,7 +457,7 @@ func (d *removalBatch) below(key []byte, stays bool) (all bool, err error) {
 // which contents are unreferenced now, and whether anything is left.
 func (tx *writeTx) removeSome(key []byte, r *schema.RemovalRecord, limit int) (freed [][32]byte, more bool, err error) {
 	d := &removalBatch{Tx: tx.Tx, room: limit}
-	all, err := d.below(key, r.Stays != nil)
+	all, err := d.below(key, r)
 	var entry *store.Entry
 	if err == nil && len(r.Entry) > 0 {
 		var e store.Entry

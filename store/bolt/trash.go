@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/google/uuid"
@@ -102,7 +103,11 @@ func (b *Store) TrashEntity(ctx context.Context, p store.Parent, withAttachments
 			return err
 		}
 		key := schema.ParentRemoval(p)
-		if used.Files == 0 && !tx.hasTrash(schema.Trash, schema.ParentKey(p)) {
+		has, err := hasTrash(tx.Tx, p, e.Space)
+		if err != nil {
+			return err
+		}
+		if used.Files == 0 && !has {
 			_, err := tx.beginRemoval(key, e.Space, b.batch/removedPart)
 			return err
 		}
@@ -118,7 +123,7 @@ func (b *Store) TrashSpace(ctx context.Context, slug string, withAttachments boo
 			return err
 		}
 		key := schema.SpaceRemoval(slug)
-		if used.Files == 0 && !tx.hasTrash(schema.TrashSpaces, schema.Slug0(slug)) {
+		if used.Files == 0 && (tx.HasNone(schema.TrashSpaces) || !tx.HasUnder(schema.TrashSpaces, schema.Slug0(slug))) {
 			_, err := tx.beginRemoval(key, slug, b.batch/removedPart)
 			return err
 		}
@@ -126,8 +131,34 @@ func (b *Store) TrashSpace(ctx context.Context, slug string, withAttachments boo
 	})
 }
 
-func (tx *writeTx) hasTrash(bucket, prefix []byte) bool {
-	return !tx.HasNone(bucket) && tx.HasUnder(bucket, prefix)
+// trashOf iterates over what was deleted of a parent, by itself, while it was in this space:
+// it may have been put into another since. It begins behind an id.
+func trashOf(tx *dbfile.Tx, p store.Parent, space string, after []byte) iter.Seq2[trashed, error] {
+	return func(yield func(trashed, error) bool) {
+		if tx.HasNone(schema.Trash) {
+			return
+		}
+		for rest, record := range tx.Under(schema.Trash, schema.ParentKey(p), after) {
+			id, err := schema.ParseID(rest)
+			var t trashed
+			if err == nil {
+				t.TrashRecord, t.Attachment, err = records.Trashed(p, id, record)
+			}
+			if err == nil && t.Space != space {
+				continue
+			}
+			if !yield(t, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+func hasTrash(tx *dbfile.Tx, p store.Parent, space string) (bool, error) {
+	for _, err := range trashOf(tx, p, space, nil) {
+		return err == nil, err
+	}
+	return false, nil
 }
 
 // trashObject writes that a parent or space is in the trash, and tells of its attachments.
@@ -370,29 +401,18 @@ func notInTrash(key []byte) error {
 func (b *Store) TrashOf(ctx context.Context, p store.Parent, after uuid.UUID, limit int) (list []store.Trashed, err error) {
 	err = b.viewCommitted(ctx, func(tx *dbfile.Tx) error {
 		e, err := b.visibleEntity(tx, p)
-		if isNotFound(err) || err == nil && tx.HasNone(schema.Trash) {
+		if isNotFound(err) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
 		names := make(userNames)
-		for rest, record := range tx.Under(schema.Trash, schema.ParentKey(p), after[:]) {
-			if len(list) >= limit {
-				return nil
-			}
-			id, err := schema.ParseID(rest)
-			if err != nil {
+		for t, err := range trashOf(tx, p, e.Space, after[:]) {
+			if err != nil || len(list) >= limit {
 				return err
 			}
-			t, a, err := records.Trashed(p, id, record)
-			if err != nil {
-				return err
-			}
-			if t.Space != e.Space {
-				continue
-			}
-			one, err := names.trashed(tx, &b.users, trashed{a, t})
+			one, err := names.trashed(tx, &b.users, t)
 			if err != nil {
 				return err
 			}
