@@ -10,6 +10,7 @@ package bolt
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,6 +69,9 @@ type Options struct {
 	// Commit, when set, replaces the commit of a transaction. It is for tests,
 	// which make commits fail.
 	Commit func(*bbolt.Tx) error
+	// CommitAfter is how long changes stay in the log alone at most; zero is 250 ms. It is
+	// for tests of what only the log has, however slow the machine is.
+	CommitAfter time.Duration
 	// Committed, when set, is called with the duration of each commit, which
 	// includes two syncs of the file, and of each record of the log, which includes
 	// one. It must be quick: changes wait for it.
@@ -207,7 +211,7 @@ func newStore(file *dbfile.File, opts Options) *Store {
 	b.committer = committer{
 		store:   b,
 		stopped: make(chan struct{}),
-		walDue:  time.NewTimer(walTime),
+		walDue:  time.NewTimer(cmp.Or(opts.CommitAfter, walTime)),
 		opts:    opts,
 	}
 	return b

@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -379,7 +380,7 @@ func (cm *committer) appendToLog(w *writeTx, whole bool) error {
 		return store.ErrNotStaged
 	}
 	if first {
-		cm.walDue.Reset(walTime)
+		cm.walDue.Reset(cmp.Or(cm.opts.CommitAfter, walTime))
 	}
 	return nil
 }

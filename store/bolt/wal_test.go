@@ -53,7 +53,8 @@ func newLogged(t *testing.T) *logged {
 	l := &logged{t: t, path: filepath.Join(t.TempDir(), "attachd.db"), filed: map[uuid.UUID]bool{}}
 	var err error
 	l.Store, err = Open(l.path, Options{
-		Log: logOf(l.path),
+		Log:         logOf(l.path),
+		CommitAfter: time.Hour,
 		Commit: func(tx *bbolt.Tx) error {
 			l.commits.Add(1)
 			if h := l.held.Load(); h != nil {
