@@ -70,6 +70,7 @@ func run(ctx context.Context, args []string, streams command.Streams) error {
 		app.Ticket(),
 		app.Meeting(),
 		app.Trash(),
+		app.Hold(),
 		app.Directory(),
 		app.Config(),
 		files.Put(streams),

@@ -107,6 +107,8 @@ func TestEveryChangeIsRecorded(t *testing.T) {
 		{as: "root", do: "POST /directory/meetings/{meeting.id}/restore", want: 200},
 		{as: "root", do: "DELETE /directory/spaces/a?attachments=delete", want: 200},
 		{as: "root", do: "POST /directory/spaces/a/restore", want: 200},
+		{as: "root", do: "POST /holds", json: `{"on": {"kind": "attachment", "id": "{A}"}, "reason": "case 4711"}`, want: 201, save: "H"},
+		{as: "root", do: "DELETE /holds/{H}", want: 200},
 		{as: "editor", do: "POST /api-keys", json: `{"name": "k"}`, want: 201, save: "K"},
 		{as: "editor", do: "DELETE /api-keys/{K}", want: 200},
 		{as: "root", do: "POST /directory/users/{viewer}/api-keys", json: `{"name": "k"}`, want: 201, save: "L"},
@@ -664,6 +666,8 @@ func TestTheAuditLogSaysWhatWasGranted(t *testing.T) {
 	}{
 		{"PUT /directory/spaces/a/members/{viewer}", `{"role": "admin"}`, []string{line("member.put", viewer, "role admin", "a")}},
 		{"PUT /directory/users/{viewer}", `{"full_name": "V", "is_superadmin": true}`, []string{line("user.put", viewer, "superadmin", "")}},
+		{"PUT /directory/users/{viewer}", `{"full_name": "V", "is_superadmin": true, "is_records_manager": true}`, []string{line("user.put", viewer, "superadmin, records manager", "")}},
+		{"PUT /directory/users/{viewer}", `{"full_name": "V", "is_records_manager": true}`, []string{line("user.put", viewer, "records manager", "")}},
 		{"PUT /directory/users/{viewer}", `{"full_name": "V"}`, []string{line("user.put", viewer, "no superadmin", "")}},
 		{"POST /directory/import", `{"kind":"user","id":"{viewer}","full_name":"V","is_superadmin":true}`, []string{
 			line("user.put", viewer, "superadmin", ""),

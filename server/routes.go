@@ -118,6 +118,11 @@ func (s *Server) objects() []row {
 		{"GET", "/directory/meetings/:meeting", s.guard.MemberOf(s.guard.Entity(store.Meeting)), s.directory.GetEntity, api.Document, api.Unrecorded},
 		{"DELETE", "/directory/meetings/:meeting", s.guard.SuperadminOf(s.guard.RemovableEntity(store.Meeting)), s.directory.DeleteEntity(store.Meeting), api.Document, api.InCommit("meeting.delete", "meeting")},
 		{"POST", "/directory/meetings/:meeting/restore", s.guard.Superadmin, s.directory.RestoreEntity(store.Meeting), api.Document, api.InCommit("meeting.restore", "meeting")},
+
+		{"GET", "/holds", s.guard.RecordsManager, s.directory.ListHolds, api.Document, api.Unrecorded},
+		{"POST", "/holds", s.guard.RecordsManager, s.directory.SetHold, api.Document, api.InCommit("hold.set", "hold")},
+		{"GET", "/holds/:hold", s.guard.RecordsManager, s.directory.GetHold, api.Document, api.Unrecorded},
+		{"DELETE", "/holds/:hold", s.guard.RecordsManager, s.directory.LiftHold, api.Document, api.InCommit("hold.lift", "hold")},
 	}
 }
 

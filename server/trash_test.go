@@ -631,8 +631,13 @@ func TestStatsAndMetricsSayWhatIsInTheTrash(t *testing.T) {
 			}
 		}},
 	})
-	if !w.measures(t, "attachd_trash_files 1", "attachd_trash_bytes 3", "attachd_trash_next_expiry_timestamp_seconds 1.7690778e+09") {
+	w.do(t, hold("product", w.fill(t, "{product.id}"), "H"))
+	if !w.measures(t, "attachd_trash_files 1", "attachd_trash_bytes 3", "attachd_trash_held_bytes 3", "attachd_trash_next_expiry_timestamp_seconds 1.7690778e+09") {
 		t.Error("the metrics do not say so")
+	}
+	w.do(t, step{as: "root", do: "DELETE /holds/{H}", want: 200})
+	if !w.measures(t, "attachd_trash_held_bytes 0") {
+		t.Error("the metrics do not say that nothing is held")
 	}
 }
 

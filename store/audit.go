@@ -220,8 +220,13 @@ func Granted(o Object) string {
 	case Member:
 		return "role " + o.Role.String()
 	case User:
-		if o.IsSuperadmin {
+		switch {
+		case o.IsSuperadmin && o.IsRecordsManager:
+			return "superadmin, records manager"
+		case o.IsSuperadmin:
 			return "superadmin"
+		case o.IsRecordsManager:
+			return "records manager"
 		}
 		return "no superadmin"
 	}

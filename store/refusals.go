@@ -89,6 +89,35 @@ func WithoutSpace(p Parent, slug string) error {
 	return Refuse(ErrConflict, "The space %q that the %s belongs to was deleted: restore that first.", slug, p.Kind)
 }
 
+// UnderHold refuses to delete what a hold is on or in, or what has it below.
+func UnderHold(on Held) error {
+	switch {
+	case on.Attachment != uuid.Nil:
+		return Refuse(ErrHeld, "The attachment %s is under a legal hold: until that is lifted, it cannot be deleted, nor what it belongs to.", on.Attachment)
+	case on.Parent != Parent{}:
+		return Refuse(ErrHeld, "The %s %s is under a legal hold: until that is lifted, nothing of it can be deleted, nor its space.", on.Parent.Kind, on.Parent.ID)
+	}
+	return Refuse(ErrHeld, "The space %q is under a legal hold: until that is lifted, nothing in it can be deleted.", on.Space)
+}
+
+// OlderProgram refuses a hold that another server, of an older program, would ignore.
+func OlderProgram() error {
+	return Refuse(ErrConflict, "An older attachd, which knows no legal holds, serves the same database. Restart it with the new program, and try again.")
+}
+
+// NoHold refuses a hold that does not exist.
+func NoHold(id uuid.UUID) error { return Refuse(ErrNotFound, "There is no hold %s.", id) }
+
+// HoldTaken refuses a new hold whose id another has.
+func HoldTaken(id uuid.UUID) error {
+	return Refuse(ErrConflict, "A hold with the id %s is there already.", id)
+}
+
+// TooManyHolds refuses a hold on what has MaxHolds already.
+func TooManyHolds() error {
+	return Refuse(ErrConflict, "There are %d holds on it already, and there may not be more. Lift one that has ended.", MaxHolds)
+}
+
 // NoKey refuses an API key that does not exist.
 func NoKey(id uuid.UUID) error { return Refuse(ErrNotFound, "There is no key %s.", id) }
 

@@ -23,6 +23,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	ErrConflict = errors.New("conflict")
 	ErrQuota    = errors.New("quota exceeded")
+	// ErrHeld means that a legal hold keeps what was to be deleted.
+	ErrHeld = errors.New("under a legal hold")
 	// ErrFull means that the storage has no room left for the change. It may be
 	// retried when there is some.
 	ErrFull = errors.New("storage is full")
@@ -53,7 +55,7 @@ var (
 
 // Error is a refusal with a sentence for a person.
 type Error struct {
-	Kind   error  // ErrNotFound, ErrConflict or ErrQuota
+	Kind   error  // ErrNotFound, ErrConflict, ErrQuota or ErrHeld
 	Detail string // a whole sentence without internals
 }
 
@@ -103,6 +105,7 @@ func (e *DamagedError) Unwrap() error { return ErrDamaged }
 type Store interface {
 	Attachments
 	Trash
+	Holds
 	Directory
 	Keys
 	Notes
@@ -252,6 +255,8 @@ type User struct {
 	ID           uuid.UUID
 	FullName     string
 	IsSuperadmin bool
+	// IsRecordsManager is set for who may set legal holds, and lift them, as superadmins may.
+	IsRecordsManager bool
 }
 
 // Space contains products, tickets and meetings, and has members.
@@ -463,7 +468,7 @@ type Directory interface {
 	Comment(ctx context.Context, ticket, id uuid.UUID) (Comment, error)
 	Comments(ctx context.Context, ticket uuid.UUID, after uuid.UUID, limit int) ([]Comment, error)
 	// DeleteComment deletes a comment; attachments that named it stay and name
-	// none. ErrNotFound when it does not exist.
+	// none. ErrNotFound when it does not exist; ErrHeld as for deleting its ticket (Holds).
 	DeleteComment(ctx context.Context, c Comment) error
 }
 

@@ -99,8 +99,10 @@ type Trash interface {
 	// PurgeUntil removes for good at most limit attachments whose Until is not after the given
 	// time, those with the earliest Until first, and has Remove remove such parents and
 	// spaces. It returns contents that may be unreferenced now, how much it removed or
-	// left to Remove, and whether there is more. It reads nothing of what is not due.
-	PurgeUntil(ctx context.Context, until time.Time, limit int) (freed [][32]byte, purged Usage, more bool, err error)
+	// left to Remove, and whether there is more. It reads nothing of what is not due. What is
+	// held is passed over, and stays until the time held instead, which is later than until;
+	// where that is zero, its Until stays as it is.
+	PurgeUntil(ctx context.Context, until, held time.Time, limit int) (freed [][32]byte, purged Usage, more bool, err error)
 	// TrashSize counts the attachments in the trash, those of parents and spaces too, and
 	// returns the earliest Until; the zero time when the trash is empty. It does not read
 	// attachments.

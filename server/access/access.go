@@ -32,6 +32,15 @@ func (g *Guard) Superadmin(rq *api.Request) (api.Scope, error) {
 	return sc, err
 }
 
+// RecordsManager requires a records manager or a superadmin.
+func (g *Guard) RecordsManager(rq *api.Request) (api.Scope, error) {
+	sc, err := g.SignedIn(rq)
+	if err == nil && !sc.Caller.User.IsRecordsManager && !sc.Caller.User.IsSuperadmin {
+		err = api.Forbidden("Only a records manager or a superadmin may do this.")
+	}
+	return sc, err
+}
+
 // SuperadminOf requires a superadmin and looks up the object in the path first, so
 // that a missing one is 404 before 403.
 func (g *Guard) SuperadminOf(find Finder) api.Access {

@@ -27,10 +27,11 @@ func (g *Guard) Me(w *api.Response, rq *api.Request, sc api.Scope) error {
 }
 
 type meBody struct {
-	ID           uuid.UUID        `json:"id"`
-	FullName     string           `json:"full_name"`
-	IsSuperadmin bool             `json:"is_superadmin"`
-	Spaces       []membershipBody `json:"spaces"`
+	ID               uuid.UUID        `json:"id"`
+	FullName         string           `json:"full_name"`
+	IsSuperadmin     bool             `json:"is_superadmin"`
+	IsRecordsManager bool             `json:"is_records_manager,omitempty"`
+	Spaces           []membershipBody `json:"spaces"`
 }
 
 type membershipBody struct {
@@ -40,7 +41,7 @@ type membershipBody struct {
 }
 
 func (g *Guard) describeCaller(rq *api.Request, user store.User) (meBody, error) {
-	body := meBody{ID: user.ID, FullName: user.FullName, IsSuperadmin: user.IsSuperadmin, Spaces: []membershipBody{}}
+	body := meBody{ID: user.ID, FullName: user.FullName, IsSuperadmin: user.IsSuperadmin, IsRecordsManager: user.IsRecordsManager, Spaces: []membershipBody{}}
 	memberships, err := g.Records.Memberships(rq.Context(), user.ID)
 	if err != nil {
 		return meBody{}, err

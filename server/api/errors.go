@@ -103,6 +103,11 @@ func DiskFull(cause error) *Refusal {
 		Detail: "The server's disk is full. Uploads work again once its operator has made room."}
 }
 
+// held is 409 held.
+func held(detail string) *Refusal {
+	return &Refusal{Status: http.StatusConflict, Code: "held", Detail: detail}
+}
+
 func quotaExceeded(detail string) *Refusal {
 	return &Refusal{Status: http.StatusInsufficientStorage, Code: "quota_exceeded", Detail: detail}
 }
@@ -141,6 +146,8 @@ func ToRefusal(err error) *Refusal {
 			return NotFound("%s", known.Detail)
 		case store.ErrConflict:
 			return Conflict("%s", known.Detail)
+		case store.ErrHeld:
+			return held(known.Detail)
 		case store.ErrQuota:
 			return quotaExceeded(known.Detail)
 		}

@@ -22,9 +22,10 @@ import (
 // A user and a key as the API answers them.
 type (
 	user struct {
-		ID           uuid.UUID `json:"id"`
-		FullName     string    `json:"full_name"`
-		IsSuperadmin bool      `json:"is_superadmin"`
+		ID               uuid.UUID `json:"id"`
+		FullName         string    `json:"full_name"`
+		IsSuperadmin     bool      `json:"is_superadmin"`
+		IsRecordsManager bool      `json:"is_records_manager,omitempty"`
 	}
 	key struct {
 		ID         uuid.UUID `json:"id"`
@@ -44,7 +45,7 @@ func (a *App) User() *cobra.Command {
 
 func (a *App) userAdd() *cobra.Command {
 	var id string
-	var superadmin bool
+	var superadmin, records bool
 	cmd := a.calling(orNew, &cobra.Command{
 		Use:   "add NAME",
 		Short: "add a user and print the id",
@@ -63,10 +64,11 @@ func (a *App) userAdd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.putUser(ctx, call, user{given, args[0], superadmin}, false)
+		return a.putUser(ctx, call, user{given, args[0], superadmin, records}, false)
 	})
 	cmd.Flags().StringVar(&id, "id", "", "the `UUID` by which another system knows the user; one is made without it")
 	cmd.Flags().BoolVar(&superadmin, "superadmin", false, "the user may do anything")
+	cmd.Flags().BoolVar(&records, "records-manager", false, "the user may set and lift legal holds")
 	return cmd
 }
 
@@ -78,17 +80,17 @@ func isFullName(given string) error {
 }
 
 func (a *App) putUser(ctx context.Context, call caller, u user, asJSON bool) error {
-	body := map[string]any{"full_name": u.FullName, "is_superadmin": u.IsSuperadmin}
+	body := map[string]any{"full_name": u.FullName, "is_superadmin": u.IsSuperadmin, "is_records_manager": u.IsRecordsManager}
 	return a.put(ctx, call, "/directory/users/"+u.ID.String(), body, u.ID.String(), asJSON)
 }
 
 func (a *App) userSet() *cobra.Command {
 	var name string
-	var superadmin, asJSON bool
+	var superadmin, records, asJSON bool
 	changes := func(string) bool { return false }
 	cmd := a.calling(existing, &cobra.Command{
 		Use:     "set USER",
-		Short:   "change the name of a user, or whether the user may do anything",
+		Short:   "change the name of a user, or what the user may do everywhere",
 		Example: `  attachd user set "Ada Lovelace" --name "Ada King" --superadmin=false`,
 		Args:    command.Exactly("a user's id or full name"),
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -96,7 +98,7 @@ func (a *App) userSet() *cobra.Command {
 			if changes("name") {
 				return isFullName(name)
 			}
-			return oneChanged(cmd, "name", "superadmin")
+			return oneChanged(cmd, "name", "superadmin", "records-manager")
 		},
 	}, func(ctx context.Context, call caller, args []string) error {
 		u, err := findUser(ctx, call, args[0])
@@ -109,10 +111,14 @@ func (a *App) userSet() *cobra.Command {
 		if changes("superadmin") {
 			u.IsSuperadmin = superadmin
 		}
+		if changes("records-manager") {
+			u.IsRecordsManager = records
+		}
 		return a.putUser(ctx, call, u, asJSON)
 	})
 	cmd.Flags().StringVar(&name, "name", "", "the new full `name`")
 	cmd.Flags().BoolVar(&superadmin, "superadmin", false, "the user may do anything; --superadmin=false takes that back")
+	cmd.Flags().BoolVar(&records, "records-manager", false, "the user may set and lift legal holds; --records-manager=false takes that back")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the user as JSON")
 	return cmd
 }
@@ -148,9 +154,9 @@ func (a *App) userList() *cobra.Command {
 		err = call(ctx, "GET", "/directory/users", nil, &users)
 		return users, err
 	}, func(_ context.Context, _ caller, users []user) ([][]string, error) {
-		rows := [][]string{{"ID", "NAME", "SUPERADMIN"}}
+		rows := [][]string{{"ID", "NAME", "SUPERADMIN", "RECORDS MANAGER"}}
 		for _, u := range users {
-			rows = append(rows, []string{u.ID.String(), u.FullName, yes(u.IsSuperadmin)})
+			rows = append(rows, []string{u.ID.String(), u.FullName, yes(u.IsSuperadmin), yes(u.IsRecordsManager)})
 		}
 		return rows, nil
 	})

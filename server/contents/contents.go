@@ -86,8 +86,9 @@ type Records interface {
 	Checksums(ctx context.Context, sha256 [32]byte) ([]byte, error)
 	AddChecksums(ctx context.Context, checksums map[[32]byte][]byte) error
 	Remove(ctx context.Context) (freed [][32]byte, more bool, err error)
-	PurgeUntil(ctx context.Context, until time.Time, limit int) (freed [][32]byte, purged store.Usage, more bool, err error)
+	PurgeUntil(ctx context.Context, until, held time.Time, limit int) (freed [][32]byte, purged store.Usage, more bool, err error)
 	TrashSize(ctx context.Context) (size store.Usage, earliest time.Time, err error)
+	HeldInTrash(ctx context.Context) (store.Usage, error)
 }
 
 // Store is a store of all contents: blobs and staged ones. It keeps the promises of a

@@ -16,6 +16,9 @@ const (
 	purgeBatch = 100
 	// purgeRest is the ratio of sleep to work while what is due is removed.
 	purgeRest = 3
+	// heldFor is how much longer than until now something held stays in the trash, when its
+	// time there is over: after that, it is looked at again.
+	heldFor = 24 * time.Hour
 	// roomPatience is how long a request waits at most for room to be made.
 	roomPatience = 5 * time.Second
 )
@@ -33,7 +36,7 @@ func (c *Store) PurgeDue(ctx context.Context, now time.Time) (purged store.Usage
 	for more := err == nil && !earliest.IsZero() && !earliest.After(now); more && ctx.Err() == nil; {
 		began := time.Now()
 		var some store.Usage
-		some, more, err = c.purge(ctx, now, purgeBatch)
+		some, more, err = c.purge(ctx, now, now.Add(heldFor).Truncate(time.Second), purgeBatch)
 		purged = purged.Plus(some)
 		if err != nil {
 			break
@@ -49,14 +52,15 @@ func (c *Store) PurgeDue(ctx context.Context, now time.Time) (purged store.Usage
 }
 
 // purge removes at most limit attachments in the trash for good that were to stay there until
-// a time, with their contents. Parents and spaces are left to RemoveDeleted, which it wakes.
-func (c *Store) purge(ctx context.Context, until time.Time, limit int) (purged store.Usage, more bool, err error) {
+// a time, with their contents; see store.Trash for what is held. Parents and spaces are left
+// to RemoveDeleted, which it wakes.
+func (c *Store) purge(ctx context.Context, until, held time.Time, limit int) (purged store.Usage, more bool, err error) {
 	if c.WithEvents != nil {
 		ctx = c.WithEvents(ctx)
 	}
 	var freed [][32]byte
 	paused := c.Change(func() error {
-		freed, purged, more, err = c.records.PurgeUntil(ctx, until, limit)
+		freed, purged, more, err = c.records.PurgeUntil(ctx, until, held, limit)
 		return nil
 	})
 	if paused != nil {
@@ -123,7 +127,17 @@ func (c *Store) couldMakeRoom(ctx context.Context, bytes int64) bool {
 		return false
 	}
 	room, err := c.Capacity(ctx)
-	return err == nil && (bytes == 0 || size.Bytes+block*size.Files >= bytes+c.ReserveOf(room)-room.Free)
+	if err != nil {
+		return false
+	}
+	could := func(removed store.Usage) bool {
+		return removed.Files > 0 && (bytes == 0 || removed.Bytes+block*removed.Files >= bytes+c.ReserveOf(room)-room.Free)
+	}
+	if !could(size) { // what is held need not be counted
+		return false
+	}
+	held, err := c.records.HeldInTrash(ctx)
+	return err == nil && could(size.Minus(held))
 }
 
 // purgeOldest removes at most n of the oldest of the trash for good, with the contents of
@@ -133,7 +147,7 @@ func (c *Store) purgeOldest(ctx context.Context, n int) (purged store.Usage, mor
 	if err != nil || leased {
 		return purged, false, err
 	}
-	purged, more, err = c.purge(ctx, always, n)
+	purged, more, err = c.purge(ctx, always, time.Time{}, n)
 	for left := true; left && err == nil && ctx.Err() == nil; {
 		left, err = c.removeSome(ctx)
 	}

@@ -35,11 +35,12 @@ import (
 //	              directory, in which nothing is of value then
 //	RESTORING     exists until a restore is finished
 //
-// In format 6, there was no trash. In format 5, all contents were in blobs. In format 4, the database held small uploads until each had its file, and the log was
-// one file, attachd.wal. In format 3, the entries of the database had no checksums. In format 2, there was no
-// write-ahead log. In format 1, the database also had no contents, no audit log and no
-// outbox, and secret.key held one key.
-const Format = 7
+// In format 7, there were no legal holds. In format 6, there was no trash. In format 5, all
+// contents were in blobs. In format 4, the database held small uploads until each had its
+// file, and the log was one file, attachd.wal. In format 3, the entries of the database had
+// no checksums. In format 2, there was no write-ahead log. In format 1, the database also had
+// no contents, no audit log and no outbox, and secret.key held one key.
+const Format = 8
 
 // Names of files in a data directory.
 const (

@@ -16,7 +16,7 @@ func TestOpenMakesTheDirectory(t *testing.T) {
 	if dir.Path() != path || dir.Join("x") != filepath.Join(path, "x") {
 		t.Errorf("the path is %s", dir.Path())
 	}
-	if format := read(t, dir.Join("FORMAT")); format != "7\n" {
+	if format := read(t, dir.Join("FORMAT")); format != "8\n" {
 		t.Errorf("FORMAT holds %q", format)
 	}
 	open(t, path)
@@ -26,7 +26,7 @@ func TestOpenKnowsFormats(t *testing.T) {
 	for format, says := range map[string]string{
 		"1":       "",
 		" 2 \r\n": "",
-		"8\n":     "has format 8, which a newer attachd wrote; this one knows formats up to 7",
+		"9\n":     "has format 9, which a newer attachd wrote; this one knows formats up to 8",
 		"999":     "has format 999, which a newer attachd wrote",
 		"0":       "does not hold a format number",
 		"-1":      "does not hold a format number",

@@ -19,9 +19,10 @@ import (
 // The objects of the directory in requests and answers.
 type (
 	userBody struct {
-		ID           uuid.UUID `json:"id"`
-		FullName     string    `json:"full_name"`
-		IsSuperadmin bool      `json:"is_superadmin"`
+		ID               uuid.UUID `json:"id"`
+		FullName         string    `json:"full_name"`
+		IsSuperadmin     bool      `json:"is_superadmin"`
+		IsRecordsManager bool      `json:"is_records_manager,omitempty"`
 	}
 	spaceBody struct {
 		Slug       string `json:"slug"`
@@ -61,7 +62,9 @@ type (
 	}
 )
 
-func renderUser(u store.User) any { return userBody{u.ID, u.FullName, u.IsSuperadmin} }
+func renderUser(u store.User) any {
+	return userBody{u.ID, u.FullName, u.IsSuperadmin, u.IsRecordsManager}
+}
 
 func describeSpace(sp store.Space) spaceBody {
 	return spaceBody{sp.Slug, sp.Name, optionalQuota(sp.QuotaBytes), optionalQuota(sp.QuotaFiles)}

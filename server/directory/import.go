@@ -32,8 +32,9 @@ type (
 		userMembers
 	}
 	userMembers struct {
-		FullName     string `json:"full_name"`
-		IsSuperadmin bool   `json:"is_superadmin"`
+		FullName         string `json:"full_name"`
+		IsSuperadmin     bool   `json:"is_superadmin"`
+		IsRecordsManager bool   `json:"is_records_manager"`
 	}
 
 	spaceLine struct {
@@ -294,7 +295,7 @@ func (l *userLine) object() (store.Object, error) {
 	if err == nil && name == "" {
 		err = api.InvalidRequest("A user needs a full_name.")
 	}
-	return store.User{ID: id, FullName: name, IsSuperadmin: l.IsSuperadmin}, err
+	return store.User{ID: id, FullName: name, IsSuperadmin: l.IsSuperadmin, IsRecordsManager: l.IsRecordsManager}, err
 }
 
 func (l *spaceLine) object() (store.Object, error) {

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/google/uuid"
+
 	"attachd/server/access"
 	"attachd/store"
 )
@@ -16,6 +18,8 @@ type Store interface {
 	store.Directory
 	store.Keys
 	store.Trash
+	store.Holds
+	Attachment(ctx context.Context, id uuid.UUID) (store.Attachment, error)
 }
 
 // Remover removes contents that nothing refers to any more.

@@ -128,7 +128,7 @@ func freeSpace(ctx context.Context, c *Case) []Finding {
 	do := func() string {
 		do := "Make room on the disk, or move the data directory to a larger one."
 		if used := c.trash(ctx); used.Bytes > 0 && c.Config.Storage.Backend == "disk" {
-			do += fmt.Sprintf(" %d MB are in the trash: a server that runs removes the oldest there as room is needed, and `attachd trash empty --all` all of it.", used.Bytes>>20)
+			do += fmt.Sprintf(" %d MB are in the trash: a server that runs removes the oldest there as room is needed, and `attachd trash empty --all` all of it, except what a legal hold keeps.", used.Bytes>>20)
 		}
 		return do
 	}

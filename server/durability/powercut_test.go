@@ -369,6 +369,17 @@ const imported = `{"kind":"user","id":"` + grace + `","full_name":"Grace Hopper"
 {"kind":"meeting","space":"imported","id":"0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d15","title":"Friday"}
 `
 
+// hold puts a hold on the ticket, and returns its path.
+func (s *story) hold(t *testing.T) (path string) {
+	s.do(t, "set a hold", "POST", "/holds", `{"on":{"kind":"ticket","id":"`+numbers+`"},"reason":"Case 4711"}`, func(a answer) {
+		var hold struct{ ID string }
+		must(t, json.Unmarshal(a.body, &hold))
+		path = "/holds/" + hold.ID
+		s.world[question{path, ""}] = reply{200, "Case 4711"}
+	})
+	return path
+}
+
 func (s *story) tell(t *testing.T) {
 	t.Helper()
 	s.put(t, usersPath+ada, `{"full_name":"Ada Lovelace"}`)
@@ -392,6 +403,7 @@ func (s *story) tell(t *testing.T) {
 	s.trash(t, again)
 	s.trashMeeting(t, minutes)
 
+	held := s.hold(t)
 	s.do(t, "make a key", "POST", usersPath+ada+"/api-keys", `{"name":"laptop"}`, func(a answer) {
 		var key struct {
 			ID   string
@@ -411,6 +423,7 @@ func (s *story) tell(t *testing.T) {
 	})
 	s.put(t, productPath, `{"name":"Difference"}`)
 	s.revokeKey(t)
+	s.delete(t, "lift the hold", held, held)
 	s.delete(t, "delete a comment", commentPath, commentPath)
 	s.delete(t, "delete a meeting with its file", meetingPath+"?attachments=delete&permanent=true", meetingPath, minutes)
 	s.purge(t, again)

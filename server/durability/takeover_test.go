@@ -142,7 +142,7 @@ func newOlder(t *testing.T, format int) *older {
 
 // putBack makes the database one of the format.
 func (o *older) putBack(tx *bbolt.Tx) error {
-	for _, name := range [][]byte{schema.Places, schema.Marks, schema.Intents, schema.Garbage, schema.GarbageObject, schema.Trash, schema.TrashObjects, schema.TrashUntil, schema.TrashSpaces} {
+	for _, name := range [][]byte{schema.Places, schema.Marks, schema.Intents, schema.Garbage, schema.GarbageObject, schema.Trash, schema.TrashObjects, schema.TrashUntil, schema.TrashSpaces, schema.Holds, schema.Held} {
 		if err := tx.DeleteBucket(name); err != nil {
 			return err
 		}

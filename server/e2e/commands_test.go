@@ -51,7 +51,7 @@ $ user remove Carol
 attachd: there is no user "Carol"; ` + "`attachd user list`" + ` shows them
 exit code 1
 $ user list
-ID                                    NAME           SUPERADMIN
+ID                                    NAME           SUPERADMIN  RECORDS MANAGER
 0190aaaa-0000-7000-8000-000000000001  Ada Lovelace
 0190aaaa-0000-7000-8000-000000000002  Bob            yes
 <id>  Administrator  yes
@@ -119,7 +119,7 @@ $ key rotate-signing --grace 169h
 attachd: --grace must be from 0 to 168h0m0s
 exit code 2
 $ user list
-ID                                    NAME           SUPERADMIN
+ID                                    NAME           SUPERADMIN  RECORDS MANAGER
 0190aaaa-0000-7000-8000-000000000001  Ada Lovelace
 0190aaaa-0000-7000-8000-000000000002  Bob            yes
 <id>  Administrator  yes
@@ -291,7 +291,7 @@ func TestExitCodes(t *testing.T) {
 		{1, "gc --config " + bad, "bad.toml"},
 		{1, "migrate --to " + bad, "bad.toml"},
 
-		{2, "sreve", `"sreve" is not a command of attachd. There are: audit, backup, check, compact, completion, config, directory, docs, doctor, export, gc, get, import, init, key, licenses, link, ls, meeting, member, migrate, product, put, restore, rm, sbom, serve, space, ticket, trash, user, verify-release, version, webhooks`},
+		{2, "sreve", `"sreve" is not a command of attachd. There are: audit, backup, check, compact, completion, config, directory, docs, doctor, export, gc, get, hold, import, init, key, licenses, link, ls, meeting, member, migrate, product, put, restore, rm, sbom, serve, space, ticket, trash, user, verify-release, version, webhooks`},
 		{2, "docs nothing", "the manual has no page \"nothing\"; `attachd docs` lists them"},
 		{2, "docs api recipes", "takes the name of a page, or nothing"},
 		{2, "user", "say what to do: add, list, remove"},
@@ -336,6 +336,17 @@ func TestExitCodes(t *testing.T) {
 		{2, "meeting add lab", "attachd meeting add takes a space's slug and a title"},
 		{2, "meeting set Monday", "say what to change: --title"},
 		{2, "trash", "say what to do: empty, list, restore"},
+		{2, "hold", "say what to do: add, lift, list"},
+		{2, "hold add", "attachd hold add takes space:SLUG, product:ID, ticket:ID, meeting:ID or attachment:ID"},
+		{2, "hold add space:lab", "a hold needs a reason"},
+		{2, "hold add space:Lab --reason r", `"Lab" is not a space's slug`},
+		{2, "hold add folder:x --reason r", `"folder:x" is neither space:SLUG nor product:`},
+		{2, "hold add product: --reason r", `"product:" is neither space:SLUG nor product:`},
+		{2, "hold add attachment:x --reason r", "attachment: takes an id"},
+		{2, "hold list A b", "attachd hold list takes a space's slug, or nothing"},
+		{2, "hold list A", `"A" is not a space's slug`},
+		{2, "hold lift", "attachd hold lift takes a hold's id"},
+		{2, "hold lift x", `"x" is no id of a hold`},
 		{2, "trash list a b", "attachd trash list takes a space's slug, or nothing"},
 		{2, "trash list Lab", `"Lab" is not a space's slug`},
 		{2, "trash restore", "attachd trash restore takes an id"},
@@ -373,7 +384,7 @@ func TestExitCodes(t *testing.T) {
 		{2, "user add Ada Lovelace", "attachd user add takes a full name"},
 		{2, "user remove", "attachd user remove takes a user's id or full name"},
 		{2, "user set", "attachd user set takes a user's id or full name"},
-		{2, "user set Ada", "say what to change: --name, --superadmin"},
+		{2, "user set Ada", "say what to change: --name, --superadmin, --records-manager"},
 		{2, "user set Ada --name=", "a user needs a full name"},
 		{2, "user add Ada --id 17", "--id must be a UUID in its usual form"},
 		{2, "user add Ada --id=", "--id must be a UUID in its usual form"},

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -120,8 +121,18 @@ func TestEverythingMovesFromTheDiskIntoPostgreSQLAndBackWhilePeopleWork(t *testi
 	t.Parallel()
 	m := newMoveRecords(t)
 	m.tryPutAll(append(numbered("there", 30), numbered("large", 5)...))
-	m.to("disk", "postgres", true)
-	m.to("postgres", "back", true)
+	m.tryPut("held.txt")
+	held := m.files["held.txt"]
+	id := strings.Split(strings.TrimPrefix(held, "/catalog/attachments/"), "/")[0]
+	var hold struct{ ID string }
+	set := m.call(m.key, "POST", "/holds", strings.NewReader(fmt.Sprintf(`{"on":{"kind":"attachment","id":%q},"reason":"Case 4711"}`, id))).want(t, 201)
+	check(t, json.Unmarshal([]byte(set.body), &hold))
+	for _, way := range [][2]string{{"disk", "postgres"}, {"postgres", "back"}} {
+		m.to(way[0], way[1], true)
+		m.remove(held).want(t, 409)
+	}
+	m.call(m.key, "DELETE", "/holds/"+hold.ID, nil).want(t, 200)
+	m.remove(held).want(t, 200)
 }
 
 func TestRecordsMoveIntoPostgreSQLAndBackWhileFilesStayInTheirBucket(t *testing.T) {
@@ -152,7 +163,7 @@ func TestAKilledMigrationOutOfPostgreSQLIsGivenUp(t *testing.T) {
 	defer lock.Close(t.Context())
 	begun, err := lock.Begin(t.Context())
 	check(t, err)
-	_, err = begun.Exec(t.Context(), "lock table attachd.trash_usage in access exclusive mode") // the last table that is frozen
+	_, err = begun.Exec(t.Context(), "lock table attachd.holds in access exclusive mode") // the last table that is frozen
 	check(t, err)
 	giveUp := []string{"migrate", "--give-up", "--config", m.configs["postgres"]}
 	cmd := command(t, "migrate", "--to", m.configs["back"], "--config", m.configs["postgres"])

@@ -83,6 +83,9 @@ func TestDataOfEveryFormatIsTakenOver(t *testing.T) {
 			server.remove(server.upload(product, "new.txt", "new").want(t, 201).download()).want(t, 200)
 			ok(t, "check", "--deep", "--data-dir", dir)
 			ok(t, "audit", "verify", "--data-dir", dir)
+			if held := ok(t, "hold", "list", "--data-dir", dir); (format >= 8) != strings.Contains(held, "Case 4711") {
+				t.Errorf("the holds are %s", held)
+			}
 			server.stop()
 			if now := strings.TrimSpace(read(t, filepath.Join(dir, "FORMAT"))); now != fmt.Sprint(datadir.Format) {
 				t.Errorf("it is format %s now, not %d", now, datadir.Format)

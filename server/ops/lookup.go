@@ -68,7 +68,12 @@ func (c *lookup) Collect(to chan<- prometheus.Metric) {
 	} else {
 		tell("attachd_trash_files", "Attachments in the trash.", float64(trash.Files))
 		tell("attachd_trash_bytes", "Bytes of the attachments in the trash.", float64(trash.Bytes))
-		tell("attachd_trash_next_expiry_timestamp_seconds", "When the next of the trash is to be removed for good; 0 when it is empty.", unixTime(earliest))
+		tell("attachd_trash_next_expiry_timestamp_seconds", "When the next of the trash is to be removed for good, unless a legal hold keeps it; 0 when it is empty.", unixTime(earliest))
+	}
+	if held, err := s.Store.HeldInTrash(ctx); err != nil {
+		s.Log.Error("what of the trash is held is not known", "error", err)
+	} else {
+		tell("attachd_trash_held_bytes", "Bytes of the attachments in the trash that legal holds keep there.", float64(held.Bytes))
 	}
 	if last, _ := s.totals.latest(s.Now()); !last.at.IsZero() { // the job that counted has logged what went wrong
 		tell("attachd_attachments", "Attachments, when they were last counted.", float64(last.Attachments.Files))

@@ -390,6 +390,9 @@ func (b *Store) DeleteAttachment(ctx context.Context, id uuid.UUID) (a store.Att
 		if a, space, err = b.doomed(tx, id); err != nil {
 			return err
 		}
+		if err := refuseHeld(tx.Tx, heldAt(space, a)); err != nil {
+			return err
+		}
 		left, err := tx.usageWith(space, store.Usage{}.Minus(a.Usage()))
 		if err != nil {
 			return err

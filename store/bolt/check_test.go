@@ -34,6 +34,7 @@ type damaged struct {
 	place      blobs.Place  // of the attachment's content
 	intent     blobs.Object // that is being written
 	garbage    blobs.Object
+	hold       store.Hold // on the attachment
 }
 
 func makeDamaged(t *testing.T, path string) damaged {
@@ -53,6 +54,10 @@ func makeDamaged(t *testing.T, path string) damaged {
 		b.CreateKey(t.Context(), d.key),
 		b.CreateSession(t.Context(), d.session, at))
 	b.TouchKey(d.key.ID, at)
+	d.hold = store.Hold{ID: uuid.Must(uuid.NewV7()), On: store.Held{Attachment: d.attachment.ID}, Reason: "case 4711", ByID: d.user.ID}
+	if err == nil {
+		_, err = b.SetHold(t.Context(), d.hold)
+	}
 	if err := errors.Join(err, d.inTrash(t, b, at), d.inObjects(t, b), b.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +131,7 @@ func TestCheckFindsWhatDoesNotFit(t *testing.T) {
 		spoil func(*bbolt.Tx, damaged) error
 		says  []string
 	}{
-		{"a record is gone", deleteFirst(schema.Attachments), []string{"The index of ids has attachment <attachment>, of which there is no record.",
+		{"a record is gone", deleteFirst(schema.Attachments), []string{"The hold <hold> is on the attachment <attachment>, which is not there.", "The index of ids has attachment <attachment>, of which there is no record.",
 			"The index of contents says that attachment <attachment> has the content", `Space "a" is counted as using 10 bytes in 1 files, but its files are 0 bytes in 0.`}},
 		{"a record is damaged", overwriteFirst(schema.Attachments, []byte{9}), []string{`In the bucket "attachments", the entry`}},
 		{"an id is gone", deleteFirst(schema.AttachmentIDs), []string{"Attachment <attachment> cannot be found by its id."}},
@@ -145,15 +150,18 @@ func TestCheckFindsWhatDoesNotFit(t *testing.T) {
 		{"the usage is gone", deleteFirst(schema.Usage), []string{`Space "a" is counted as using 0 bytes in 0 files, but its files are 10 bytes in 1.`}},
 		{"a usage too many", add(schema.Usage, schema.EncodeUsage(store.Usage{}), []byte("b")), []string{`Usage is counted of space "b", which is not there.`}},
 		{"a user is gone", deleteFirst(schema.Users), []string{"Attachment <attachment> was uploaded by user <user>, who is not there.",
-			`who is not there, is a member of space "a".`, "who is not there, has API key", "The ticket <ticket> belongs to user <user>, who is not there."}},
+			`who is not there, is a member of space "a".`, "who is not there, has API key", "The ticket <ticket> belongs to user <user>, who is not there.",
+			"The hold <hold> was set by user <user>, who is not there."}},
 		{"a user is damaged", overwriteFirst(schema.Users, []byte("{")), []string{`In the bucket "users", the entry`}},
-		{"a space is gone", deleteFirst(schema.Spaces), []string{`The ticket <ticket> is in space "a", which is not there.`, `is a member of space "a", which is not there.`, `Usage is counted of space "a", which is not there.`}},
+		{"a space is gone", deleteFirst(schema.Spaces), []string{`The ticket <ticket> is in space "a", which is not there.`, `is a member of space "a", which is not there.`, `Usage is counted of space "a", which is not there.`,
+			`The hold <hold> is in the space "a", which is not there.`}},
 		{"a space is damaged", overwriteFirst(schema.Spaces, []byte("[]")), []string{`In the bucket "spaces", the entry 61 cannot be read`}},
 		{"a member is gone", deleteFirst(schema.Members), []string{`has space "a", whose members do not say so.`}},
 		{"a member has another role", overwriteFirst(schema.Members, []byte{byte(store.Admin)}), []string{"which their own list does not say.", "whose members do not say so."}},
 		{"a membership is gone", deleteFirst(schema.Memberships), []string{`is a member of space "a", which their own list does not say.`}},
 		{"a ticket is gone", deleteFirst(schema.Entities), []string{"Attachment <attachment> belongs to ticket <ticket>, which is not there.",
-			`The list of space "a" has the ticket <ticket>, which is not in it.`, "belongs to ticket <ticket>, which is not there."}},
+			`The list of space "a" has the ticket <ticket>, which is not in it.`, "belongs to ticket <ticket>, which is not there.",
+			`The hold <hold> is on the ticket <ticket>, which is not in the space "a".`}},
 		{"a ticket is in no list", deleteFirst(schema.SpaceEntities), []string{`The ticket <ticket> is not in the list of its space "a".`}},
 		{"a comment is gone", deleteFirst(schema.Comments), []string{"Attachment <attachment> belongs to comment "}},
 		{"a comment too many", add(schema.Comments, schema.Nothing, other[:], other[:]), []string{"belongs to ticket " + other.String() + ", which is not there."}},
@@ -213,6 +221,10 @@ func TestCheckFindsWhatDoesNotFit(t *testing.T) {
 		{"the trash is counted wrongly", func(tx *bbolt.Tx, d damaged) error {
 			return add(schema.Meta, schema.EncodeUsage(store.Usage{Bytes: 1, Files: 1}), schema.TrashSum)(tx, d)
 		}, []string{"The trash is counted as 1 bytes in 1 files, but its files are 20 bytes in 2."}},
+		{"a hold is gone", deleteFirst(schema.Holds), []string{"The index of what is held has the hold <hold>, which is not there, or on something else."}},
+		{"a hold is damaged", overwriteFirst(schema.Holds, []byte("{")), []string{`In the bucket "holds", the entry`}},
+		{"a hold is in no index", deleteFirst(schema.Held), []string{"The hold <hold> is not in the index of what is held."}},
+		{"a hold under a damaged key", add(schema.Held, schema.Nothing, []byte("short")), []string{`In the bucket "held", the entry 73686f7274 cannot be read: damaged key.`}},
 		{"a session has no end", deleteFirst(schema.SessionExpiry), []string{"cannot be found by the time when it ends."}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -228,7 +240,7 @@ func TestCheckFindsWhatDoesNotFit(t *testing.T) {
 			got := faultsOf(t, path)
 			names := strings.NewReplacer("<attachment>", d.attachment.ID.String(), "<trashed>", d.trashed.ID.String(),
 				"<meeting>", d.meeting.ID.String(), "<inMeeting>", d.inMeeting.ID.String(), "<user>", d.user.ID.String(),
-				"<ticket>", d.ticket.ID.String(), "<key>", d.key.ID.String(),
+				"<ticket>", d.ticket.ID.String(), "<key>", d.key.ID.String(), "<hold>", d.hold.ID.String(),
 				"<zeros>", strings.Repeat("00", 31), "<place>", d.place.Key.String(), "<garbage>", d.garbage.Key.String())
 			for _, says := range c.says {
 				if says = names.Replace(says); !strings.Contains(got, says) {

@@ -50,7 +50,7 @@ func (p *plan) putUser(u store.User) (created bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	now := schema.UserRecord{FullName: u.FullName, IsSuperadmin: u.IsSuperadmin}
+	now := schema.NewUserRecord(u, false)
 	if known == nil || *known != now {
 		p.note(u, "user.put", u.ID, "")
 	}
@@ -505,12 +505,15 @@ func (b *Store) Comments(ctx context.Context, ticket uuid.UUID, after uuid.UUID,
 func (b *Store) DeleteComment(ctx context.Context, c store.Comment) error {
 	return b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
 		key := schema.Join(c.TicketID[:], c.ID[:])
-		seen, err := b.isVisible(tx.Tx, store.Parent{Kind: store.Ticket, ID: c.TicketID})
+		ticket, err := b.visibleEntity(tx.Tx, store.Parent{Kind: store.Ticket, ID: c.TicketID})
+		if isNotFound(err) || err == nil && !tx.Has(schema.Comments, key) {
+			return store.NoComment(store.Ticket, c.ID)
+		}
+		if err == nil {
+			err = refuseHeld(tx.Tx, store.Held{Space: ticket.Space, Parent: ticket.Parent})
+		}
 		if err != nil {
 			return err
-		}
-		if !seen || !tx.Has(schema.Comments, key) {
-			return store.NoComment(store.Ticket, c.ID)
 		}
 		tx.Delete(schema.Comments, key)
 		return tx.dropComment(c)

@@ -75,7 +75,7 @@ func (x *exporter) all() error {
 	}
 	for _, part := range []func() error{
 		x.users, x.spaces, x.trashedSpaces, x.usage, x.members, x.entities, x.trashedEntities, x.comments, x.removals,
-		x.places, x.intents, x.garbage, x.attachments, x.trashed, x.checksums,
+		x.places, x.intents, x.garbage, x.attachments, x.trashed, x.holds, x.checksums,
 		x.keys, x.sessions, x.notes, x.audit, x.outbox, x.dead, x.ages, x.chain,
 	} {
 		if err := part(); err != nil {
@@ -362,6 +362,20 @@ func (x *exporter) spaceOf(p store.Parent) (string, error) {
 		return "", err
 	}
 	return r.Space, nil
+}
+
+func (x *exporter) holds() error {
+	return x.each(schema.Holds, nil, func(key, value []byte) error {
+		id, err := schema.ParseID(key)
+		if err != nil {
+			return err
+		}
+		r, err := schema.Decode[schema.HoldRecord](schema.Holds, value)
+		if err != nil {
+			return err
+		}
+		return x.row(portable.Hold{Hold: r.Hold(id)})
+	})
 }
 
 func (x *exporter) checksums() error {

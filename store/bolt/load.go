@@ -147,7 +147,7 @@ func (l *loader) write() error {
 func (l *loader) add(row portable.Row) error {
 	switch row := row.(type) {
 	case portable.User:
-		return l.save(schema.Users, row.ID[:], schema.UserRecord{FullName: row.FullName, IsSuperadmin: row.IsSuperadmin, Deleted: row.Deleted})
+		return l.save(schema.Users, row.ID[:], schema.NewUserRecord(row.User, row.Deleted))
 	case portable.Space:
 		return l.save(schema.Spaces, []byte(row.Slug), schema.SpaceRecord{Name: row.Name, QuotaBytes: row.QuotaBytes, QuotaFiles: row.QuotaFiles, Auto: row.Auto})
 	case portable.Usage:
@@ -168,6 +168,9 @@ func (l *loader) add(row portable.Row) error {
 		l.put(schema.Attachments, schema.AttachmentKey(row.Attachment), schema.EncodeAttachment(row.Attachment))
 		l.put(schema.AttachmentIDs, row.ID[:], schema.ParentKey(row.Parent))
 		l.put(schema.Contents, schema.Join(row.SHA256[:], row.ID[:]), nil)
+	case portable.Hold:
+		l.put(schema.Held, row.Place(), nil)
+		return l.save(schema.Holds, row.ID[:], schema.NewHoldRecord(row.Hold))
 	case portable.Checksums:
 		l.put(schema.Checksums, row.SHA256[:], row.Sums)
 	case portable.Key:

@@ -119,6 +119,9 @@ func (b *Store) takeEntity(tx *writeTx, p store.Parent, withAttachments bool) (e
 	if tx.isTelling(schema.ParentRemoval(p)) || tx.isTelling(schema.SpaceRemoval(e.Space)) {
 		return nil, used, errRemoving
 	}
+	if err := refuseHeld(tx.Tx, store.Held{Space: e.Space, Parent: p}); err != nil {
+		return nil, used, err
+	}
 	if !withAttachments && tx.HasUnder(schema.Attachments, schema.ParentKey(p)) {
 		return nil, used, store.HasAttachments(p)
 	}
@@ -161,6 +164,9 @@ func (tx *writeTx) takeSpace(slug string, withAttachments bool) (s *schema.Space
 		return nil, used, store.NoSpace(slug)
 	case tx.isTelling(schema.SpaceRemoval(slug)):
 		return nil, used, errRemoving
+	}
+	if err := refuseHeld(tx.Tx, store.Held{Space: slug}); err != nil {
+		return nil, used, err
 	}
 	if !withAttachments {
 		for parent := range tx.Under(schema.SpaceEntities, schema.Slug0(slug), nil) {

@@ -32,6 +32,9 @@ func (b *Store) TrashAttachment(ctx context.Context, id uuid.UUID, d store.Delet
 		if a, space, err = b.doomed(tx, id); err != nil {
 			return err
 		}
+		if err := refuseHeld(tx.Tx, heldAt(space, a)); err != nil {
+			return err
+		}
 		left, err := tx.usageWith(space, store.Usage{}.Minus(a.Usage()))
 		if err != nil {
 			return err
@@ -615,6 +618,9 @@ func (b *Store) PurgeAttachment(ctx context.Context, id uuid.UUID) (a store.Atta
 			return err
 		}
 		a = t.Attachment
+		if err := refuseHeld(tx.Tx, heldAt(t.Space, a)); err != nil {
+			return err
+		}
 		if err := make(userNames).fill(tx.Tx, &b.users, &a); err != nil {
 			return err
 		}
@@ -649,6 +655,13 @@ func (b *Store) purgeObject(ctx context.Context, key []byte) error {
 			case tx.isTelling(key):
 				return errRemoving
 			}
+			on, err := heldObject(key, t.Space)
+			if err == nil {
+				err = refuseHeld(tx.Tx, on)
+			}
+			if err != nil {
+				return err
+			}
 			return tx.beginPurge(key, t)
 		})
 	})
@@ -671,13 +684,29 @@ func (tx *writeTx) beginPurge(key []byte, t *schema.TrashedObject) error {
 	return nil
 }
 
-// PurgeUntil implements store.Trash.
-func (b *Store) PurgeUntil(ctx context.Context, until time.Time, limit int) (freed [][32]byte, purged store.Usage, more bool, err error) {
+// PurgeUntil implements store.Trash. It looks for what is due before it changes anything:
+// where holds keep much, that is long.
+func (b *Store) PurgeUntil(ctx context.Context, until, held time.Time, limit int) (freed [][32]byte, purged store.Usage, more bool, err error) {
 	limit = min(limit, b.batch/removedPart)
 	err = b.whenFree(ctx, func() error {
-		return b.updateAlone(ctx, func(tx *writeTx) (err error) {
-			freed, purged, more, err = tx.purgeUntil(until, limit)
+		var due, stay [][]byte
+		err := b.viewCommitted(ctx, func(tx *dbfile.Tx) (err error) {
+			due, stay, more, err = dueUntil(ctx, tx, until, !held.IsZero(), limit)
 			return err
+		})
+		if err != nil || len(due)+len(stay) == 0 {
+			return err
+		}
+		return b.updateAlone(ctx, func(tx *writeTx) (err error) {
+			if freed, purged, err = tx.purgeDue(due); err != nil {
+				return err
+			}
+			for _, entry := range stay {
+				if err := tx.staysUntil(entry, held); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 	})
 	if err != nil {
@@ -686,10 +715,23 @@ func (b *Store) PurgeUntil(ctx context.Context, until time.Time, limit int) (fre
 	return freed, purged, more, nil
 }
 
-func (tx *writeTx) purgeUntil(until time.Time, limit int) (freed [][32]byte, purged store.Usage, more bool, err error) {
-	due, more, err := dueUntil(tx.Tx, until, limit)
-	if err != nil {
-		return nil, purged, false, err
+// purgeDue removes for good what is in the trash, given by its entries among what ends, where
+// that is so still and nothing holds it.
+func (tx *writeTx) purgeDue(entries [][]byte) (freed [][32]byte, purged store.Usage, err error) {
+	var due [][]byte
+	for _, entry := range entries {
+		if !tx.Has(schema.TrashUntil, entry) {
+			continue
+		}
+		_, key, err := schema.ParseUntil(entry)
+		if err != nil {
+			return nil, purged, err
+		}
+		if is, err := isHeld(tx.Tx, key); err != nil {
+			return nil, purged, err
+		} else if !is {
+			due = append(due, key)
+		}
 	}
 	var doomed []trashed
 	var attachments []store.Attachment
@@ -697,17 +739,17 @@ func (tx *writeTx) purgeUntil(until time.Time, limit int) (freed [][32]byte, pur
 		if key[0] == schema.TrashesAttachment {
 			t, err := trashedAt(tx.Tx, key)
 			if err != nil {
-				return nil, purged, false, err
+				return nil, purged, err
 			}
 			doomed, attachments = append(doomed, t), append(attachments, t.Attachment)
 			purged = purged.Plus(t.Usage())
 		} else if tx.isTelling(key) {
-			return nil, purged, false, errRemoving
+			return nil, purged, errRemoving
 		}
 	}
 	freed = freedBy(tx.Tx, attachments)
 	if err := tx.countTrash(store.Usage{}.Minus(purged)); err != nil {
-		return nil, purged, false, err
+		return nil, purged, err
 	}
 	for _, t := range doomed {
 		tx.purge(t, tx.change.entry)
@@ -717,40 +759,87 @@ func (tx *writeTx) purgeUntil(until time.Time, limit int) (freed [][32]byte, pur
 		if key[0] == schema.TrashesAttachment {
 			continue
 		}
-		t, err := dbfile.Load[schema.TrashedObject](tx.Tx, schema.TrashObjects, key)
-		if err == nil && t == nil {
-			err = fmt.Errorf("what is due in the trash: %w", schema.ErrKey)
-		}
+		t, err := loadTrashed(tx.Tx, key)
 		if err == nil {
 			purged = purged.Plus(t.Files)
 			err = tx.beginPurge(key, t)
 		}
 		if err != nil {
-			return nil, purged, false, err
+			return nil, purged, err
 		}
 	}
-	return freed, purged, more, nil
+	return freed, purged, nil
 }
 
-// dueUntil returns the keys of at most limit things in the trash whose time has come, the
-// earliest first, and says whether there are more.
-func dueUntil(tx *dbfile.Tx, until time.Time, limit int) (keys [][]byte, more bool, err error) {
+// dueUntil returns the entries, among what ends, of at most limit things in the trash whose
+// time has come, the earliest first, and says whether there are more. What is held is
+// returned apart, or only passed over.
+func dueUntil(ctx context.Context, tx *dbfile.Tx, until time.Time, withHeld bool, limit int) (due, held [][]byte, more bool, err error) {
 	if tx.HasNone(schema.TrashUntil) {
-		return nil, false, nil
+		return nil, nil, false, nil
 	}
 	for entry := range tx.Under(schema.TrashUntil, nil, nil) {
 		at, key, err := schema.ParseUntil(entry)
+		if err == nil {
+			err = ctx.Err() // much may be held
+		}
 		switch {
 		case err != nil:
-			return nil, false, err
+			return nil, nil, false, err
 		case at.After(until):
-			return keys, false, nil
-		case len(keys) >= limit:
-			return keys, true, nil
+			return due, held, false, nil
+		case len(due)+len(held) >= limit:
+			return due, held, true, nil
 		}
-		keys = append(keys, bytes.Clone(key))
+		switch is, err := isHeld(tx, key); {
+		case err != nil:
+			return nil, nil, false, err
+		case !is:
+			due = append(due, bytes.Clone(entry))
+		case withHeld:
+			held = append(held, bytes.Clone(entry))
+		}
 	}
-	return keys, false, nil
+	return due, held, false, nil
+}
+
+// staysUntil changes when something in the trash is removed for good, given by its entry
+// among what ends, where it is there still.
+func (tx *writeTx) staysUntil(entry []byte, until time.Time) error {
+	if !tx.Has(schema.TrashUntil, entry) {
+		return nil
+	}
+	_, key, err := schema.ParseUntil(entry)
+	if err != nil {
+		return err
+	}
+	if key[0] == schema.TrashesAttachment {
+		t, err := trashedAt(tx.Tx, key)
+		if err != nil {
+			return err
+		}
+		t.Until = until
+		tx.Put(schema.Trash, key[1:], schema.EncodeTrash(t.TrashRecord, t.Attachment))
+	} else {
+		t, err := loadTrashed(tx.Tx, key)
+		if err != nil {
+			return err
+		}
+		t.Until = until.Unix()
+		tx.save(schema.TrashObjects, key, t)
+	}
+	tx.Delete(schema.TrashUntil, entry)
+	tx.Put(schema.TrashUntil, schema.UntilKey(until, key), schema.Nothing)
+	return nil
+}
+
+// loadTrashed reads a parent or space that is in the trash as an index says.
+func loadTrashed(tx *dbfile.Tx, key []byte) (*schema.TrashedObject, error) {
+	t, err := dbfile.Load[schema.TrashedObject](tx, schema.TrashObjects, key)
+	if err == nil && t == nil {
+		err = fmt.Errorf("what is listed in the trash: %w", schema.ErrKey)
+	}
+	return t, err
 }
 
 // TrashSize implements store.Trash.

@@ -144,6 +144,9 @@ type TrashedAttachment struct {
 	store.Deletion        // without the name
 }
 
+// Hold is a legal hold, without the name of who set it.
+type Hold struct{ store.Hold }
+
 // Checksums are the checksums of a content's chunks.
 type Checksums struct {
 	SHA256 [32]byte
@@ -222,6 +225,7 @@ func (Place) row()             {}
 func (Intent) row()            {}
 func (Garbage) row()           {}
 func (Attachment) row()        {}
+func (Hold) row()              {}
 func (Checksums) row()         {}
 func (Key) row()               {}
 func (Session) row()           {}

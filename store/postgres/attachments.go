@@ -105,15 +105,16 @@ func (tx *change) deleteAttachment(id uuid.UUID, with string, args ...any) (a st
 			select a.id, e.space from attachd.attachments a
 				join attachd.entities e on e.kind = a.kind and e.id = a.parent
 				join attachd.spaces s on s.slug = e.space
-			where a.id = $1 for key share of e, s
+			where a.id = $1 and not `+isHeld("a", "e.space")+` for key share of e, s
 		), a as (
 			delete from attachd.attachments a using home where a.id = home.id returning a.*
 		)`+with+`
 		select `+attachmentColumns+`, a.space from a left join attachd.users u on u.id = a.uploader`, append([]any{id}, args...)...)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return a, "", store.NoAttachment(id)
+		return a, "", tx.notDeleted(homeOf, id, store.NoAttachment(id))
 	}
 	if err == nil {
+		tx.unlessHeld(store.Held{Space: space, Parent: a.Parent, Attachment: id})
 		tx.enqueue(store.AttachmentDeleted, a, space)
 	}
 	return a, space, err

@@ -104,6 +104,17 @@ var questions = []string{
 	`select format('User %s was a member of space "%s", which is not in the trash.', m.user_id, m.space)
 		from attachd.trash_members m where not exists (select from attachd.removals r where r.kind is null and r.space = m.space)`,
 
+	`select format('The hold %s was set by user %s, who is not there.', h.id, h.set_by)
+		from attachd.holds h where h.set_by <> ` + noID + ` and not exists (select from attachd.users u where u.id = h.set_by)`,
+	`select format('The hold %s is in the space "%s", which is not there.', h.id, h.space)
+		from attachd.holds h where not exists (select from attachd.spaces s where s.slug = h.space)`,
+	`select format('The hold %s is on the %s %s, which is not in the space "%s".', a.hold, ` + kindOf + `, a.parent, a.space)
+		from (select id as hold, kind, parent, space from attachd.holds where kind <> 0) a
+		where not exists (select from attachd.entities e where e.kind = a.kind and e.id = a.parent and e.space = a.space)`,
+	`select format('The hold %s is on the attachment %s, which is not there.', h.id, h.attachment)
+		from attachd.holds h where h.attachment <> ` + noID + `
+			and not exists (select from attachd.attachments a where a.id = h.attachment and a.kind = h.kind and a.parent = h.parent)`,
+
 	`select format('The content %s is in the object %s, which is to be deleted.', encode(c.sha256, 'hex'), encode(c.key, 'hex'))
 		from attachd.contents c join attachd.garbage g using (sha256, key)`,
 	`select format('The content %s is in the object %s, which is noted as one that is being written.', encode(c.sha256, 'hex'), encode(c.key, 'hex'))

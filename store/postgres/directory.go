@@ -15,7 +15,7 @@ import (
 // User implements store.Directory.
 func (s *Store) User(ctx context.Context, id uuid.UUID) (store.User, error) {
 	u := store.User{ID: id}
-	err := s.row(ctx, `select full_name, superadmin from attachd.users where id = $1 and not deleted`, id).Scan(&u.FullName, &u.IsSuperadmin)
+	err := s.row(ctx, `select full_name, superadmin, records_manager from attachd.users where id = $1 and not deleted`, id).Scan(&u.FullName, &u.IsSuperadmin, &u.IsRecordsManager)
 	if errors.Is(err, store.ErrNotFound) {
 		err = store.NoUser(id)
 	}
@@ -31,9 +31,9 @@ func (s *Store) Users(ctx context.Context, after uuid.UUID, limit int) ([]store.
 		return nil, nil
 	}
 	return rows(ctx, s, func(row pgx.CollectableRow) (u store.User, err error) {
-		err = row.Scan(&u.ID, &u.FullName, &u.IsSuperadmin)
+		err = row.Scan(&u.ID, &u.FullName, &u.IsSuperadmin, &u.IsRecordsManager)
 		return u, err
-	}, `select id, full_name, superadmin from attachd.users where id > $1 and not deleted order by id limit $2`, after, limit)
+	}, `select id, full_name, superadmin, records_manager from attachd.users where id > $1 and not deleted order by id limit $2`, after, limit)
 }
 
 // DeleteUser implements store.Directory. It waits for keys of the user that are being made,
@@ -224,13 +224,20 @@ func (s *Store) Comments(ctx context.Context, ticket uuid.UUID, after uuid.UUID,
 // which hold its row.
 func (s *Store) DeleteComment(ctx context.Context, c store.Comment) error {
 	return s.changeDirectory(ctx, func(tx *change) error {
-		n, err := tx.affected(`delete from attachd.comments where ticket = $1 and id = $2
-			and exists (select from attachd.entities e join attachd.spaces on slug = e.space where e.kind = $3 and e.id = $1)`, c.TicketID, c.ID, int16(store.Ticket))
-		if err != nil {
+		if err := tx.keepHolds(); err != nil {
 			return err
 		}
-		if n == 0 {
+		ticket := store.Held{Parent: store.Parent{Kind: store.Ticket, ID: c.TicketID}}
+		err := tx.get(`delete from attachd.comments c using attachd.entities e join attachd.spaces on slug = e.space
+			where c.ticket = $1 and c.id = $2 and e.kind = $3 and e.id = $1 returning e.space`, c.TicketID, c.ID, int16(store.Ticket)).Scan(&ticket.Space)
+		if errors.Is(err, pgx.ErrNoRows) {
 			return store.NoComment(store.Ticket, c.ID)
+		}
+		if err == nil {
+			err = tx.refuseHeld(ticket)
+		}
+		if err != nil {
+			return err
 		}
 		// In this order: what goes to the trash meanwhile is found there.
 		for _, table := range []string{"attachments", "trash"} {

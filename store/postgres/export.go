@@ -62,7 +62,7 @@ type exporter struct {
 func (x *exporter) all() error {
 	for _, part := range []func() error{
 		x.users, x.spaces, x.trashedSpaces, x.usage, x.members, x.entities, x.trashedEntities, x.comments, x.removals, x.tellings,
-		x.places, x.intents, x.garbage, x.attachments, x.trashed, x.checksums,
+		x.places, x.intents, x.garbage, x.attachments, x.trashed, x.holds, x.checksums,
 		x.keys, x.sessions, x.notes, x.audit,
 	} {
 		if err := part(); err != nil {
@@ -97,8 +97,8 @@ func (x *exporter) each(sql string, into []any, make func() (portable.Row, error
 
 func (x *exporter) users() error {
 	var u portable.User
-	return x.each(`select id, full_name, superadmin, deleted from attachd.users order by id`,
-		[]any{&u.ID, &u.FullName, &u.IsSuperadmin, &u.Deleted}, func() (portable.Row, error) { return u, nil })
+	return x.each(`select id, full_name, superadmin, records_manager, deleted from attachd.users order by id`,
+		[]any{&u.ID, &u.FullName, &u.IsSuperadmin, &u.IsRecordsManager, &u.Deleted}, func() (portable.Row, error) { return u, nil })
 }
 
 func (x *exporter) spaces() error {
@@ -272,6 +272,16 @@ func (x *exporter) trashed() error {
 		a.SHA256, err = digest(sha256)
 		return a, err
 	})
+}
+
+func (x *exporter) holds() error {
+	var h portable.Hold
+	var kind int16
+	return x.each(`select id, space, kind, parent, attachment, reason, set_by from attachd.holds order by id`,
+		[]any{&h.ID, &h.On.Space, &kind, &h.On.Parent.ID, &h.On.Attachment, &h.Reason, &h.ByID}, func() (portable.Row, error) {
+			h.On.Parent.Kind = store.Kind(kind)
+			return h, nil
+		})
 }
 
 // digest is a SHA-256 in a column.

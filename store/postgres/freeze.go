@@ -18,7 +18,7 @@ import (
 const frozenConstraint = "frozen"
 
 // frozenTables are the tables that have the constraint, in the order in which they get it.
-var frozenTables = []string{"audit_waiting", "attachments", "uploads", "entities", "comments", "users", "spaces", "members", "keys", "sessions", "removals", "trash", "trash_usage"}
+var frozenTables = []string{"audit_waiting", "attachments", "uploads", "entities", "comments", "users", "spaces", "members", "keys", "sessions", "removals", "trash", "trash_usage", "holds"}
 
 const (
 	duplicateObject  = "42710"

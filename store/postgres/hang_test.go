@@ -115,19 +115,19 @@ func TestACommitThatHangsIsGivenUp(t *testing.T) {
 		do    func(ctx context.Context, s *postgres.Store) error
 		waits bool // until the limit of all COMMITs, since its context has none
 	}{
-		"a change": {"commit", func(ctx context.Context, s *postgres.Store) error {
+		"a change": {"commit\x00", func(ctx context.Context, s *postgres.Store) error {
 			_, err := s.Put(ctx, store.Space{Slug: "a", Name: uuid.NewString()})
 			return err
 		}, true},
 		"a change without a transaction of its own": {"old as (", func(ctx context.Context, s *postgres.Store) error {
 			return s.Discard(ctx, []blobs.Object{{Key: blobs.Key{1}}})
 		}, true},
-		"leases that are renewed": {"commit", func(ctx context.Context, s *postgres.Store) error {
+		"leases that are renewed": {"commit\x00", func(ctx context.Context, s *postgres.Store) error {
 			_, err := s.TakeLeases(ctx, "work")
 			return err
 		}, false},
-		"a lease that is given back": {"commit", func(ctx context.Context, s *postgres.Store) error { return s.GiveBack(ctx, "work") }, false},
-		"a probe":                    {"commit", func(ctx context.Context, s *postgres.Store) error { return s.Probe(ctx) }, false},
+		"a lease that is given back": {"commit\x00", func(ctx context.Context, s *postgres.Store) error { return s.GiveBack(ctx, "work") }, false},
+		"a probe":                    {"commit\x00", func(ctx context.Context, s *postgres.Store) error { return s.Probe(ctx) }, false},
 	} {
 		for name, how := range hangs {
 			var hung, cancelled bool

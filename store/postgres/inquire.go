@@ -12,11 +12,11 @@ import (
 // wrong one.
 const (
 	caller = `with k as materialized (
-			select ` + keyColumns + `, actor.full_name as actor_name, actor.superadmin as actor_superadmin
+			select ` + keyColumns + `, actor.full_name as actor_name, actor.superadmin as actor_superadmin, actor.records_manager as actor_records_manager
 			from attachd.keys k join attachd.users actor on actor.id = k.user_id and not actor.deleted where `
 	byHash, byID = `k.hash = $1)`, `k.id = $1)`
 
-	rights = ` select k.*, who.id, who.full_name, who.superadmin, e.kind, e.id, e.space, e.name, e.owner, coalesce(m.role, 0)`
+	rights = ` select k.*, who.id, who.full_name, who.superadmin, who.records_manager, e.kind, e.id, e.space, e.name, e.owner, coalesce(m.role, 0)`
 	ofUser = ` from k join attachd.users who on who.id = coalesce($2::uuid, k.user_id) and not who.deleted `
 	there  = ` join attachd.spaces s on s.slug = e.space
 		left join attachd.members m on m.space = e.space and m.user_id = who.id `
@@ -39,7 +39,8 @@ func (s *Store) Inquire(ctx context.Context, about store.Inquiry) (f store.Findi
 	var k keyRow
 	var owner uuid.NullUUID
 	var sha256 []byte
-	into := append(k.into(), &f.Actor.FullName, &f.Actor.IsSuperadmin, &f.User.ID, &f.User.FullName, &f.User.IsSuperadmin,
+	into := append(k.into(), &f.Actor.FullName, &f.Actor.IsSuperadmin, &f.Actor.IsRecordsManager,
+		&f.User.ID, &f.User.FullName, &f.User.IsSuperadmin, &f.User.IsRecordsManager,
 		&f.Entity.Kind, &f.Entity.ID, &f.Entity.Space, &f.Entity.Name, &owner, &f.Role)
 	if about.Attachment != uuid.Nil {
 		sql, args = sql+toAttachment, append(args, about.Attachment)

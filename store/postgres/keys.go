@@ -116,8 +116,8 @@ func (r *keyRow) key(s *Store) (store.Key, error) {
 func (s *Store) keyWhere(ctx context.Context, condition string, arg any) (store.Key, store.User, error) {
 	var r keyRow
 	var u store.User
-	err := s.row(ctx, `select `+keyColumns+`, u.full_name, u.superadmin from attachd.keys k join attachd.users u on u.id = k.user_id
-		where not u.deleted and `+condition, arg).Scan(append(r.into(), &u.FullName, &u.IsSuperadmin)...)
+	err := s.row(ctx, `select `+keyColumns+`, u.full_name, u.superadmin, u.records_manager from attachd.keys k join attachd.users u on u.id = k.user_id
+		where not u.deleted and `+condition, arg).Scan(append(r.into(), &u.FullName, &u.IsSuperadmin, &u.IsRecordsManager)...)
 	if err != nil {
 		return store.Key{}, store.User{}, err
 	}

@@ -51,7 +51,7 @@ func (s *Store) Import(ctx context.Context, rows iter.Seq2[portable.Row, error])
 func (s *Store) ClearRecords(ctx context.Context) error {
 	err := s.atomic(ctx, func(b *pgx.Batch) {
 		b.Queue(`truncate attachd.users, attachd.spaces, attachd.members, attachd.entities, attachd.comments, attachd.removals,
-			attachd.attachments, attachd.checksums, attachd.usage, attachd.usage_delta, attachd.trash, attachd.trash_members, attachd.trash_usage, attachd.tellings, attachd.keys, attachd.sessions,
+			attachd.attachments, attachd.checksums, attachd.usage, attachd.usage_delta, attachd.trash, attachd.trash_members, attachd.trash_usage, attachd.tellings, attachd.holds, attachd.keys, attachd.sessions,
 			attachd.audit, attachd.audit_waiting, attachd.audit_ends, attachd.outbox, attachd.dead_letters, attachd.ages restart identity`)
 		b.Queue(`insert into attachd.audit_ends default values`)
 		b.Queue(`delete from attachd.contents where key = ` + noKey)
@@ -107,7 +107,7 @@ func (l *loader) prepare() error {
 	var some bool
 	err := l.QueryRow(l.ctx, `select exists (select from attachd.users) or exists (select from attachd.spaces) or exists (select from attachd.attachments)
 		or exists (select from attachd.entities) or exists (select from attachd.audit) or exists (select from attachd.audit_waiting)
-		or exists (select from attachd.outbox) or exists (select from attachd.dead_letters) or exists (select from attachd.removals) or exists (select from attachd.trash)
+		or exists (select from attachd.outbox) or exists (select from attachd.dead_letters) or exists (select from attachd.removals) or exists (select from attachd.trash) or exists (select from attachd.holds)
 		or (select head_seq > 0 from attachd.audit_ends)`).Scan(&some)
 	if err == nil && some {
 		err = errNotEmpty
@@ -271,7 +271,7 @@ func (s *source) Err() error { return s.err }
 func tableOf(row portable.Row) (table string, columns []string) {
 	switch row.(type) {
 	case portable.User:
-		return "users", []string{"id", "full_name", "superadmin", "deleted"}
+		return "users", []string{"id", "full_name", "superadmin", "records_manager", "deleted"}
 	case portable.Space:
 		return "spaces", []string{"slug", "name", "quota_bytes", "quota_files", "auto"}
 	case portable.Usage:
@@ -296,6 +296,8 @@ func tableOf(row portable.Row) (table string, columns []string) {
 		return "attachments", []string{"id", "kind", "parent", "space", "sha256", "comment", "name", "size", "type", "uploader"}
 	case portable.TrashedAttachment:
 		return "trash", strings.Split(trashColumns, ", ")
+	case portable.Hold:
+		return "holds", []string{"space", "kind", "parent", "attachment", "id", "reason", "set_by"}
 	case portable.Checksums:
 		return "checksums", []string{"sha256", "sums"}
 	case portable.Key:
@@ -318,7 +320,7 @@ func tableOf(row portable.Row) (table string, columns []string) {
 func valuesOf(row portable.Row) ([]any, error) {
 	switch r := row.(type) {
 	case portable.User:
-		return []any{r.ID, r.FullName, r.IsSuperadmin, r.Deleted}, nil
+		return []any{r.ID, r.FullName, r.IsSuperadmin, r.IsRecordsManager, r.Deleted}, nil
 	case portable.Space:
 		return []any{r.Slug, r.Name, r.QuotaBytes, r.QuotaFiles, r.Auto}, nil
 	case portable.Usage:
@@ -395,6 +397,8 @@ func kindOrNull(of store.Parent) any {
 
 func laterValuesOf(row portable.Row) ([]any, error) {
 	switch r := row.(type) {
+	case portable.Hold:
+		return append(heldArgs(r.On), r.ID, r.Reason, r.ByID), nil
 	case portable.Checksums:
 		return []any{r.SHA256[:], r.Sums}, nil
 	case portable.Key:

@@ -13,10 +13,10 @@ var migrations embed.FS
 
 const (
 	// version is the newest version of the schema that this program knows.
-	version = 2
+	version = 3
 	// oldestProgram is the oldest program that can use a database of that version, by the
 	// newest version that it knows.
-	oldestProgram = 2 // 1 would leave out the trash where it moves everything
+	oldestProgram = 3 // 2 would delete what is under a legal hold
 	// oldestServer is the oldest server with which attachd is tested, as its
 	// server_version_num.
 	oldestServer = 130000

@@ -2,9 +2,14 @@ package postgres_test
 
 import (
 	"errors"
+	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/google/uuid"
 
 	"attachd/store"
 	"attachd/store/postgres"
@@ -47,6 +52,44 @@ func TestReplicasThatStartAtOnceMakeOneSchema(t *testing.T) {
 					t.Error(err)
 				}
 			}
+		})
+	}
+}
+
+// What a database has goes on through each change of its schema.
+func TestADatabaseOfAnOlderSchemaIsUsed(t *testing.T) {
+	t.Parallel()
+	for old := range 2 {
+		t.Run(fmt.Sprintf("schema %d", old+1), func(t *testing.T) {
+			t.Parallel()
+			dsn := postgrestest.Database(t)
+			for n := range old + 1 {
+				sql, err := os.ReadFile(fmt.Sprintf("migrations/%d.sql", n+1))
+				must(t, err)
+				run(t, dsn, string(sql))
+			}
+			ada, product := uuid.New(), store.Parent{Kind: store.Product, ID: uuid.New()}
+			run(t, dsn, fmt.Sprintf(`insert into attachd.version (version, oldest_program) values (%d, 1)`, old+1),
+				fmt.Sprintf(`insert into attachd.users values ('%s', 'Ada', false)`, ada),
+				`insert into attachd.spaces values ('a', 'A', 0, 0, false)`,
+				fmt.Sprintf(`insert into attachd.entities values (1, '%s', 'a', 'P')`, product.ID))
+			s := openAt(t, dsn)
+			if u, err := s.User(t.Context(), ada); err != nil || u.FullName != "Ada" || u.IsRecordsManager {
+				t.Errorf("the user is %+v, %v", u, err)
+			}
+			h := house{product: store.Entity{Parent: product, Space: "a"}, ada: store.User{ID: ada}}
+			a := h.file("after")
+			must(t, upload(s, a))
+			hold, err := s.SetHold(t.Context(), store.Hold{ID: uuid.Must(uuid.NewV7()), On: store.Held{Parent: product}, Reason: "case 4711", ByID: ada})
+			must(t, err)
+			if _, err := s.TrashAttachment(t.Context(), a.ID, h.deletion(time.Hour)); !errors.Is(err, store.ErrHeld) {
+				t.Errorf("a deletion of what is held: %v", err)
+			}
+			_, err = s.LiftHold(t.Context(), hold.ID)
+			must(t, err)
+			_, err = s.TrashAttachment(t.Context(), a.ID, h.deletion(time.Hour))
+			must(t, err)
+			whole(t, s)
 		})
 	}
 }

@@ -126,6 +126,21 @@ func (b *pair) RestoreEntity(ctx context.Context, p store.Parent) (store.Entity,
 func (b *pair) RestoreSpace(ctx context.Context, slug string) (store.Space, error) {
 	return b.next().RestoreSpace(ctx, slug)
 }
+func (b *pair) SetHold(ctx context.Context, h store.Hold) (store.Hold, error) {
+	return b.next().SetHold(ctx, h)
+}
+func (b *pair) Hold(ctx context.Context, id uuid.UUID) (store.Hold, error) {
+	return b.next().Hold(ctx, id)
+}
+func (b *pair) Holds(ctx context.Context, space string, after []byte, limit int) ([]store.Hold, error) {
+	return b.next().Holds(ctx, space, after, limit)
+}
+func (b *pair) HeldInTrash(ctx context.Context) (store.Usage, error) {
+	return b.next().HeldInTrash(ctx)
+}
+func (b *pair) LiftHold(ctx context.Context, id uuid.UUID) (store.Hold, error) {
+	return b.next().LiftHold(ctx, id)
+}
 func (b *pair) PurgeAttachment(ctx context.Context, id uuid.UUID) (store.Attachment, error) {
 	return b.next().PurgeAttachment(ctx, id)
 }
@@ -135,8 +150,8 @@ func (b *pair) PurgeEntity(ctx context.Context, p store.Parent) error {
 func (b *pair) PurgeSpace(ctx context.Context, slug string) error {
 	return b.next().PurgeSpace(ctx, slug)
 }
-func (b *pair) PurgeUntil(ctx context.Context, until time.Time, limit int) ([][32]byte, store.Usage, bool, error) {
-	return b.next().PurgeUntil(ctx, until, limit)
+func (b *pair) PurgeUntil(ctx context.Context, until, held time.Time, limit int) ([][32]byte, store.Usage, bool, error) {
+	return b.next().PurgeUntil(ctx, until, held, limit)
 }
 func (b *pair) TrashSize(ctx context.Context) (store.Usage, time.Time, error) {
 	return b.next().TrashSize(ctx)

@@ -16,14 +16,17 @@ import (
 // PurgeAttachment implements store.Trash.
 func (s *Store) PurgeAttachment(ctx context.Context, id uuid.UUID) (a store.Attachment, err error) {
 	err = s.change(ctx, func(tx *change) error {
+		if err := tx.keepHolds(); err != nil {
+			return err
+		}
 		var space string
 		a, err = tx.attachment([]any{&space}, `with a as (
-				delete from attachd.trash t using attachd.entities e join attachd.spaces s on s.slug = e.space
-				where t.id = $1 and e.kind = t.kind and e.id = t.parent and e.space = t.space returning t.*
+				delete from attachd.trash a using attachd.entities e join attachd.spaces s on s.slug = e.space
+				where a.id = $1 and e.kind = a.kind and e.id = a.parent and e.space = a.space and not `+isHeld("a", "a.space")+` returning a.*
 			)
 			select `+attachmentColumns+`, a.space from a left join attachd.users u on u.id = a.uploader`, id)
 		if errors.Is(err, pgx.ErrNoRows) {
-			return store.NotInTrash(id)
+			return tx.notDeleted(trashHomeOf, id, store.NotInTrash(id))
 		}
 		if err != nil {
 			return err
@@ -56,12 +59,21 @@ func (s *Store) PurgeSpace(ctx context.Context, slug string) error {
 
 func (s *Store) purgeResting(ctx context.Context, refusal error, which string, args ...any) error {
 	return s.change(ctx, func(tx *change) error {
+		if err := tx.keepHolds(); err != nil {
+			return err
+		}
 		var id int64
-		err := tx.get(`select r.id from attachd.removals r where r.id < 0 and `+which+` for update of r`, args...).Scan(&id)
+		var space string
+		var kind *int16
+		var parent uuid.NullUUID
+		err := tx.get(`select r.id, r.space, r.kind, r.parent from attachd.removals r where r.id < 0 and `+which+` for update of r`, args...).Scan(&id, &space, &kind, &parent)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return refusal
 		}
 		if err != nil {
+			return err
+		}
+		if err := tx.refuseHeld(store.Held{Space: space, Parent: removalOf(space, kind, parent).parent}); err != nil {
 			return err
 		}
 		return tx.endRest([]int64{id}, mark{entry: tx.entry, origin: tx.origin})
@@ -143,6 +155,7 @@ func sizeOf(list []store.Attachment) (sum store.Usage) {
 // due is something whose time in the trash is over.
 type due struct {
 	until time.Time
+	held  bool
 	files store.Usage
 	// One of them: the id of a removal that rests, or an attachment and its space.
 	id    int64
@@ -151,12 +164,18 @@ type due struct {
 }
 
 // PurgeUntil implements store.Trash. What others restore or purge just now is left to them.
-func (s *Store) PurgeUntil(ctx context.Context, until time.Time, limit int) (freed [][32]byte, purged store.Usage, more bool, err error) {
+func (s *Store) PurgeUntil(ctx context.Context, until, held time.Time, limit int) (freed [][32]byte, purged store.Usage, more bool, err error) {
 	if limit < 1 {
 		return nil, purged, false, ctx.Err()
 	}
 	err = s.change(ctx, func(tx *change) error {
-		list, err := tx.due(until, limit)
+		if err := tx.keepHolds(); err != nil {
+			return err
+		}
+		list, stays, full, err := tx.due(until, !held.IsZero(), limit)
+		if err == nil {
+			err = tx.stay(stays, held)
+		}
 		if err != nil {
 			return err
 		}
@@ -166,7 +185,7 @@ func (s *Store) PurgeUntil(ctx context.Context, until time.Time, limit int) (fre
 			purged.Bytes, purged.Files = purged.Bytes+list[taken].files.Bytes, purged.Files+list[taken].files.Files
 			taken++
 		}
-		more = taken < len(list)
+		more = taken < len(list) || full
 		freed, err = tx.purgeDue(list[:taken])
 		return err
 	})
@@ -176,32 +195,70 @@ func (s *Store) PurgeUntil(ctx context.Context, until time.Time, limit int) (fre
 	return freed, purged, more, nil
 }
 
-// due lists what is due, and locks it: more than limit where there is more.
-func (tx *change) due(until time.Time, limit int) ([]due, error) {
-	found, err := tx.Query(tx.ctx, `select `+attachmentColumns+`, a.space, a.until from attachd.trash a left join attachd.users u on u.id = a.uploader
-		where a.until <= $1 order by a.until, a.id limit $2 for update of a skip locked`, until, limit+1)
-	if err != nil {
-		return nil, err
+// due lists what is due, and locks it: more than limit of a kind where there is more, and then
+// it is full. What is held is returned apart, where it is to stay until later, or else passed over.
+func (tx *change) due(until time.Time, apart bool, limit int) (list, held []due, full bool, err error) {
+	unless := func(held string) string {
+		if apart {
+			return ``
+		}
+		return ` and not ` + held
 	}
-	list, err := pgx.CollectRows(found, func(row pgx.CollectableRow) (d due, err error) {
-		d.of, err = scanAttachment(withMore{row, []any{&d.space, &d.until}})
+	inTrash := isHeld("a", "a.space")
+	found, err := tx.Query(tx.ctx, `select `+attachmentColumns+`, a.space, a.until, `+inTrash+` from attachd.trash a left join attachd.users u on u.id = a.uploader
+		where a.until <= $1`+unless(inTrash)+` order by a.until, a.id limit $2 for update of a skip locked`, until, limit+1)
+	if err != nil {
+		return nil, nil, false, err
+	}
+	all, err := pgx.CollectRows(found, func(row pgx.CollectableRow) (d due, err error) {
+		d.of, err = scanAttachment(withMore{row, []any{&d.space, &d.until, &d.held}})
 		d.files = store.Usage{Bytes: d.of.Size, Files: 1}
 		return d, err
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, false, err
 	}
-	found, err = tx.Query(tx.ctx, `select id, bytes, files, until from attachd.removals where id < 0 and until <= $1 order by until, id limit $2 for update skip locked`, until, limit+1)
+	found, err = tx.Query(tx.ctx, `select r.id, r.bytes, r.files, r.until, `+isHeldAtRest+` from attachd.removals r
+		where r.id < 0 and r.until <= $1`+unless(isHeldAtRest)+` order by r.until, r.id limit $2 for update of r skip locked`, until, limit+1)
 	if err != nil {
-		return nil, err
+		return nil, nil, false, err
 	}
 	resting, err := pgx.CollectRows(found, func(row pgx.CollectableRow) (d due, err error) {
-		err = row.Scan(&d.id, &d.files.Bytes, &d.files.Files, &d.until)
+		err = row.Scan(&d.id, &d.files.Bytes, &d.files.Files, &d.until, &d.held)
 		return d, err
 	})
-	list = append(list, resting...)
-	slices.SortStableFunc(list, func(a, b due) int { return cmp.Compare(a.until.Unix(), b.until.Unix()) })
-	return list, err
+	all = append(all, resting...)
+	slices.SortStableFunc(all, func(a, b due) int { return cmp.Compare(a.until.Unix(), b.until.Unix()) })
+	for _, d := range all {
+		if d.held {
+			held = append(held, d)
+		} else {
+			list = append(list, d)
+		}
+	}
+	return list, held, max(len(all)-len(resting), len(resting)) > limit, err
+}
+
+// stay has what is held stay until later.
+func (tx *change) stay(list []due, until time.Time) error {
+	var attachments []uuid.UUID
+	var resting []int64
+	for _, d := range list {
+		if d.id < 0 {
+			resting = append(resting, d.id)
+		} else {
+			attachments = append(attachments, d.of.ID)
+		}
+	}
+	if len(attachments) > 0 {
+		if err := tx.exec(`update attachd.trash set until = $2 where id = any($1::uuid[])`, attachments, until); err != nil {
+			return err
+		}
+	}
+	if len(resting) > 0 {
+		return tx.exec(`update attachd.removals set until = $2 where id = any($1::bigint[])`, resting, until)
+	}
+	return nil
 }
 
 // purgeDue removes attachments for good, and has Remove go on with the rest.

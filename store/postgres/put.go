@@ -29,6 +29,7 @@ type plan struct {
 type userRow struct {
 	name       string
 	superadmin bool
+	records    bool // a records manager
 	deleted    bool
 }
 
@@ -204,8 +205,8 @@ func queueRead(batch *pgx.Batch, each func(), into []any, sql string, args ...an
 func (p *plan) readUsers(batch *pgx.Batch) {
 	var id uuid.UUID
 	var u userRow
-	queueRead(batch, func() { p.users.rows[id] = u }, []any{&id, &u.name, &u.superadmin, &u.deleted},
-		`select id, full_name, superadmin, deleted from attachd.users where id = any($1::uuid[])`, p.users.keys())
+	queueRead(batch, func() { p.users.rows[id] = u }, []any{&id, &u.name, &u.superadmin, &u.records, &u.deleted},
+		`select id, full_name, superadmin, records_manager, deleted from attachd.users where id = any($1::uuid[])`, p.users.keys())
 }
 
 // readSpaces reads the named spaces, those of the named entities, and which of all these
@@ -331,7 +332,7 @@ func (p *plan) putUser(u store.User) (created bool, err error) {
 		return false, store.BadID(u.ID)
 	}
 	known, there := p.users.get(u.ID)
-	now := userRow{name: u.FullName, superadmin: u.IsSuperadmin}
+	now := userRow{name: u.FullName, superadmin: u.IsSuperadmin, records: u.IsRecordsManager}
 	if !there || known != now {
 		p.notes = append(p.notes, note{"user.put", u.ID, store.Granted(u), ""})
 	}
@@ -453,14 +454,15 @@ func (p *plan) write(tx *change) error {
 
 func (p *plan) writeUsers(batch *pgx.Batch) {
 	var names []string
-	var superadmins []bool
+	var superadmins, records []bool
 	for _, id := range p.users.dirty {
 		u := p.users.rows[id]
-		names, superadmins = append(names, u.name), append(superadmins, u.superadmin)
+		names, superadmins, records = append(names, u.name), append(superadmins, u.superadmin), append(records, u.records)
 	}
 	if len(names) > 0 {
-		batch.Queue(`insert into attachd.users (id, full_name, superadmin) select * from unnest($1::uuid[], $2::text[], $3::boolean[])
-			on conflict (id) do update set full_name = excluded.full_name, superadmin = excluded.superadmin, deleted = false`, p.users.dirty, names, superadmins)
+		batch.Queue(`insert into attachd.users (id, full_name, superadmin, records_manager) select * from unnest($1::uuid[], $2::text[], $3::boolean[], $4::boolean[])
+			on conflict (id) do update set full_name = excluded.full_name, superadmin = excluded.superadmin, records_manager = excluded.records_manager, deleted = false`,
+			p.users.dirty, names, superadmins, records)
 	}
 }
 

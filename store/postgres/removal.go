@@ -110,6 +110,9 @@ func (tx *change) deleteEntity(p store.Parent, withAttachments bool, into *store
 	if err != nil {
 		return nil, err
 	}
+	if err := tx.refuseHeld(store.Held{Space: m.of, Parent: p}); err != nil {
+		return nil, err
+	}
 	var trashed bool
 	err = tx.get(`select coalesce(sum(size), 0)::bigint, count(*), exists (select from attachd.trash where kind = $1 and parent = $2 and space = $3)
 		from attachd.attachments where kind = $1 and parent = $2`, int16(p.Kind), p.ID, m.of).Scan(&was.files.Bytes, &was.files.Files, &trashed)
@@ -153,6 +156,9 @@ func (tx *change) deleteSpace(slug string, withAttachments bool, into *store.Del
 		return nil, store.NoSpace(slug)
 	}
 	if err != nil {
+		return nil, err
+	}
+	if err := tx.refuseHeld(store.Held{Space: slug}); err != nil {
 		return nil, err
 	}
 	var some, trashed bool

@@ -21,14 +21,14 @@ var _ store.Shared = (*Store)(nil)
 func (s *Store) Replica() uuid.UUID { return s.replica }
 
 // Beat implements store.Shared.
-func (s *Store) Beat(ctx context.Context, version string, shares []byte) (live int, err error) {
+func (s *Store) Beat(ctx context.Context, program string, shares []byte) (live int, err error) {
 	if shares == nil {
 		shares = []byte{}
 	}
 	err = s.change(ctx, func(tx *change) error {
-		err := tx.exec(`insert into attachd.replicas (id, version, started, seen, shares) values ($1::uuid, $2, now(), now(), $3)
-			on conflict (id) do update set version = excluded.version, seen = excluded.seen, departed = false, shares = excluded.shares`,
-			s.replica.String(), version, shares)
+		err := tx.exec(`insert into attachd.replicas (id, version, started, seen, shares, knows) values ($1::uuid, $2, now(), now(), $3, $4)
+			on conflict (id) do update set version = excluded.version, knows = excluded.knows, seen = excluded.seen, departed = false, shares = excluded.shares`,
+			s.replica.String(), program, shares, version)
 		if err == nil {
 			err = tx.exec(`delete from attachd.replicas where seen < now() - $1 * interval '1 second'`, rememberReplicas.Seconds())
 		}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -116,11 +118,24 @@ func TestTheTrashIsWholeHoweverManyProcessesChangeIt(t *testing.T) {
 					}
 					_, err = s.Put(ctx, space, h.product)
 				case what < 38:
-					_, _, _, err = s.PurgeUntil(ctx, monday.Add(time.Duration(60+random.IntN(100))*time.Minute), 3)
+					_, _, _, err = s.PurgeUntil(ctx, monday.Add(time.Duration(60+random.IntN(100))*time.Minute), time.Time{}, 3)
+				case what < 39:
+					on := []store.Held{{Attachment: id}, {Parent: h.product.Parent}, {Space: h.product.Space}}[random.IntN(3)]
+					hold := store.Hold{ID: uuid.Must(uuid.NewV7()), On: on, Reason: "case 4711", ByID: h.ada.ID}
+					if _, err = s.SetHold(ctx, hold); err == nil {
+						var there error
+						if on.Attachment != uuid.Nil {
+							_, there = s.Attachment(ctx, id)
+						}
+						if there != nil {
+							t.Errorf("what is held is gone: %v", there)
+						}
+						_, err = s.LiftHold(ctx, hold.ID)
+					}
 				default:
 					_, _, err = s.Remove(ctx)
 				}
-				if err = unless(err, store.ErrQuota, store.ErrNotFound, store.ErrConflict); err != nil {
+				if err = unless(err, store.ErrQuota, store.ErrNotFound, store.ErrConflict, store.ErrHeld); err != nil {
 					t.Error(err)
 					return
 				}
@@ -130,7 +145,7 @@ func TestTheTrashIsWholeHoweverManyProcessesChangeIt(t *testing.T) {
 	clients.Wait()
 	removeAll(t, all[0])
 	whole(t, all[1])
-	if _, _, more, err := all[1].PurgeUntil(t.Context(), monday.Add(240*time.Hour), 100_000); err != nil || more {
+	if _, _, more, err := all[1].PurgeUntil(t.Context(), monday.Add(240*time.Hour), time.Time{}, 100_000); err != nil || more {
 		t.Errorf("after all was purged, more is %v: %v", more, err)
 	}
 	removeAll(t, all[1])
@@ -407,4 +422,191 @@ func TestAContentInTheTrashIsNotReleased(t *testing.T) {
 	if was, err = s.Release(t.Context(), a.SHA256); !was || err != nil {
 		t.Errorf("after the purge, it was released: %v, %v", was, err)
 	}
+}
+
+// Whichever begins first, a hold or a deletion, and wherever the second one waits for it: either
+// the deletion is refused, or the hold.
+func TestAHoldAndADeletionAtOnce(t *testing.T) {
+	t.Parallel()
+	dsn := emptyDatabase(t)
+	// Whatever isolation a database has as its default: deletions look again.
+	all := [2]*postgres.Store{openAt(t, dsn), openAt(t, with(t, dsn, func(u *url.URL) {
+		q := u.Query()
+		q.Set("default_transaction_isolation", "repeatable read")
+		u.RawQuery = strings.ReplaceAll(q.Encode(), "+", "%20") // as libpq reads it
+	}))}
+	h := fill(t, all[0], store.Space{Slug: "a"})
+	ctx := t.Context()
+	d := h.deletion(time.Hour)
+	deletions := map[string]func(s *postgres.Store, a store.Attachment) error{
+		"delete the attachment": func(s *postgres.Store, a store.Attachment) error { _, err := s.DeleteAttachment(ctx, a.ID); return err },
+		"trash the attachment": func(s *postgres.Store, a store.Attachment) error {
+			_, err := s.TrashAttachment(ctx, a.ID, d)
+			return err
+		},
+		"trash the product": func(s *postgres.Store, a store.Attachment) error { return s.TrashEntity(ctx, a.Parent, true, d) },
+		"trash the space":   func(s *postgres.Store, a store.Attachment) error { return s.TrashSpace(ctx, "a", true, d) },
+	}
+	for name, remove := range deletions {
+		for what, on := range map[string]func(a store.Attachment) store.Held{
+			"the attachment": func(a store.Attachment) store.Held { return store.Held{Attachment: a.ID} },
+			"the product":    func(a store.Attachment) store.Held { return store.Held{Parent: a.Parent} },
+			"the space":      func(store.Attachment) store.Held { return store.Held{Space: "a"} },
+		} {
+			for _, holdFirst := range []bool{true, false} {
+				a := h.file("held")
+				must(t, keep(all[0], a))
+				must(t, all[0].CreateAttachment(ctx, a, nil, ""))
+				hold := store.Hold{ID: uuid.Must(uuid.NewV7()), On: on(a), Reason: "case 4711", ByID: h.ada.ID}
+				var held, removed error
+				calls := []func(){
+					func() { _, held = all[0].SetHold(ctx, hold) },
+					func() { removed = remove(all[1], a) },
+				}
+				if !holdFirst {
+					slices.Reverse(calls)
+				}
+				// Each waits for the row of the attachment, or for what comes before it.
+				holder := holding(t, dsn, `select from attachd.attachments where id = $1 for update`, a.ID)
+				twoAtOnce(holder, calls[0], calls[1])
+				_, err := all[0].Attachment(ctx, a.ID)
+				switch {
+				case held == nil && errors.Is(removed, store.ErrHeld) && err == nil:
+				case held == nil && removed == nil && what == "the space" && name != "trash the space": // the hold is on what is left
+				case held == nil && removed == nil && what == "the product" && (name == "delete the attachment" || name == "trash the attachment"): // likewise
+				case errors.Is(held, store.ErrNotFound) && removed == nil && errors.Is(err, store.ErrNotFound):
+				default:
+					t.Errorf("%s, and a hold on %s, which begins first: %v: the deletion: %v; the hold: %v; then: %v", name, what, holdFirst, removed, held, err)
+				}
+				whole(t, all[0])
+				if held == nil {
+					_, err := all[0].LiftHold(ctx, hold.ID)
+					must(t, err)
+				}
+				must(t, restoreAll(ctx, all[0], h))
+			}
+		}
+	}
+}
+
+// A hold that was answered while something was being removed from the trash for good has kept it.
+func TestAHoldAndAPurgeAtOnce(t *testing.T) {
+	t.Parallel()
+	dsn := emptyDatabase(t)
+	all := [2]*postgres.Store{openAt(t, dsn), openAt(t, dsn)}
+	h := fill(t, all[0], store.Space{Slug: "a"})
+	ctx := t.Context()
+	d := h.deletion(time.Hour)
+	for name, c := range map[string]struct {
+		entity bool   // the product is in the trash, not the attachment
+		locks  string // what both orders wait for
+		purge  func(a store.Attachment) error
+	}{
+		"an attachment": {false, `select from attachd.trash where id = $1 for update`,
+			func(a store.Attachment) error { _, err := all[1].PurgeAttachment(ctx, a.ID); return err }},
+		"a product": {true, `select from attachd.removals where parent = (select parent from attachd.attachments where id = $1) for update`,
+			func(a store.Attachment) error { return all[1].PurgeEntity(ctx, a.Parent) }},
+		"what is due": {false, `select from attachd.contents where sha256 = (select sha256 from attachd.trash where id = $1) for update`,
+			func(store.Attachment) error {
+				_, purged, _, err := all[1].PurgeUntil(ctx, d.Until, time.Time{}, 10)
+				if err == nil && purged.Files == 0 {
+					err = store.ErrHeld
+				}
+				return err
+			}},
+	} {
+		for _, holdFirst := range []bool{true, false} {
+			a := h.file("held")
+			must(t, upload(all[0], a))
+			if c.entity {
+				must(t, all[0].TrashEntity(ctx, a.Parent, true, d))
+			} else {
+				_, err := all[0].TrashAttachment(ctx, a.ID, d)
+				must(t, err)
+			}
+			var held, purged error
+			hold := store.Hold{ID: uuid.Must(uuid.NewV7()), On: store.Held{Space: "a"}, Reason: "case 4711", ByID: h.ada.ID}
+			calls := []func(){func() { _, held = all[0].SetHold(ctx, hold) }, func() { purged = c.purge(a) }}
+			if !holdFirst {
+				slices.Reverse(calls)
+			}
+			holder := holding(t, dsn, c.locks, a.ID)
+			one, two := make(chan struct{}), make(chan struct{})
+			go func() { defer close(one); calls[0]() }()
+			holder.waitFor(1, one)
+			waiting := 2
+			if isClosed(one) {
+				waiting = 1
+			}
+			go func() { defer close(two); calls[1]() }()
+			holder.waitFor(waiting, two)
+			answered := holdFirst && isClosed(one) || !holdFirst && isClosed(two)
+			holder.letGo()
+			<-one
+			<-two
+			must(t, held)
+			kept := errors.Is(purged, store.ErrHeld)
+			if !kept {
+				must(t, purged)
+			}
+			if answered && !kept {
+				t.Errorf("%s was removed for good although the hold on its space was answered before; the hold began first: %v", name, holdFirst)
+			}
+			whole(t, all[0])
+			_, err := all[0].LiftHold(ctx, hold.ID)
+			must(t, err)
+			must(t, restoreAll(ctx, all[0], h))
+			_, err = all[0].Put(ctx, h.product)
+			must(t, err)
+			removeAll(t, all[0])
+		}
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// A replica that knows no holds would delete what is held.
+func TestNoHoldIsSetWhileAnOlderReplicaLives(t *testing.T) {
+	t.Parallel()
+	all, exec := replicas(t, 2)
+	h := fill(t, all[0], store.Space{Slug: "a"})
+	set := func() error {
+		_, err := all[0].SetHold(t.Context(), store.Hold{ID: uuid.Must(uuid.NewV7()), On: store.Held{Space: "a"}, Reason: "case 4711", ByID: h.ada.ID})
+		return err
+	}
+	for _, s := range all {
+		_, err := s.Beat(t.Context(), "v1", nil)
+		must(t, err)
+	}
+	must(t, set())
+	older := uuid.NewString()
+	exec(`insert into attachd.replicas (id, version, started, seen, shares) values ($1, 'v0', now(), now(), '')`, older) // as programs did that know no holds
+	if err := set(); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("beside an older replica: %v", err)
+	}
+	exec(`update attachd.replicas set seen = now() - interval '16 seconds' where id = $1`, older)
+	must(t, set())
+	exec(`update attachd.replicas set seen = now(), departed = true where id = $1`, older)
+	must(t, set())
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// restoreAll brings back the space and the product of a house, if they are in the trash.
+func restoreAll(ctx context.Context, s *postgres.Store, h house) error {
+	_, err := s.RestoreSpace(ctx, h.product.Space)
+	_, second := s.RestoreEntity(ctx, h.product.Parent)
+	return errors.Join(unless(err, store.ErrNotFound), unless(second, store.ErrNotFound))
 }

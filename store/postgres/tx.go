@@ -195,7 +195,8 @@ func (s *Store) changeOnce(tx *change, do func(tx *change) error) error {
 	conn, err := s.pool.Acquire(tx.ctx)
 	if err == nil {
 		defer release(conn)
-		if tx.Tx, err = conn.Begin(tx.ctx); err == nil {
+		// A statement must see what was committed before it, and not only before the first one.
+		if tx.Tx, err = conn.BeginTx(tx.ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}); err == nil {
 			if err = do(tx); err == nil {
 				return s.commit(tx, conn.Conn())
 			}

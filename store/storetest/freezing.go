@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"time"
 
 	"attachd/store"
 )
@@ -12,6 +13,7 @@ var freezing = []promise{
 		a := w.upload(w.product)
 		inTrash := w.upload(w.product)
 		w.trash(inTrash, 0)
+		hold := w.hold(w.ticket)
 		key := w.key(w.ada, 1)
 		another, elsewhere := w.file(w.product), w.file(w.product)
 		elsewhere.Parent.ID = id(73)
@@ -31,12 +33,17 @@ var freezing = []promise{
 			"the trash":    func() error { _, err := w.TrashAttachment(recorded, a.ID, w.into(0)); return err },
 			"a restore":    func() error { _, err := w.RestoreAttachment(recorded, inTrash.ID); return err },
 			"a purge": func() error {
-				_, _, _, err := w.PurgeUntil(recorded, w.into(0).Until, 1)
+				_, _, _, err := w.PurgeUntil(recorded, w.into(0).Until, time.Time{}, 1)
 				return err
 			},
-			"a key":       func() error { return w.CreateKey(recorded, store.Key{ID: id(71), UserID: w.bob.ID, Hash: content(71)}) },
-			"a key's end": func() error { return w.DeleteKey(recorded, key.ID) },
-			"a session":   func() error { return w.CreateSession(recorded, store.Session{Hash: content(72), KeyID: key.ID}, noon) },
+			"a hold": func() error {
+				_, err := w.SetHold(recorded, store.Hold{ID: id(72), On: on(w.product), Reason: "case 4711", ByID: w.ada.ID})
+				return err
+			},
+			"a hold's end": func() error { _, err := w.LiftHold(recorded, hold.ID); return err },
+			"a key":        func() error { return w.CreateKey(recorded, store.Key{ID: id(71), UserID: w.bob.ID, Hash: content(71)}) },
+			"a key's end":  func() error { return w.DeleteKey(recorded, key.ID) },
+			"a session":    func() error { return w.CreateSession(recorded, store.Session{Hash: content(72), KeyID: key.ID}, noon) },
 		}
 		thaw, err := w.Freeze(w.ctx)
 		w.ok(err)

@@ -49,6 +49,15 @@ func Everything(t *testing.T, s Portable) {
 	w.inTrash(ctx)
 	w.underRemoval(ctx)
 	w.toTell(ctx)
+	w.oddHolds()
+}
+
+// oddHolds leaves a hold on one of each.
+func (w *world) oddHolds() {
+	for i, what := range []any{"quota", w.ticket2, w.upload(w.product2)} {
+		_, err := w.SetHold(w.ctx, store.Hold{ID: uuid.Must(uuid.NewV7()), On: on(what), Reason: oddNames[i], ByID: w.bob.ID})
+		w.ok(err)
+	}
 }
 
 func (w *world) oddDirectory() {
@@ -197,7 +206,7 @@ func (w *world) toTell(ctx context.Context) {
 
 // kinds are all kinds of rows.
 var kinds = []string{
-	"ages", "attachment", "chain", "checksums", "comment", "dead letter", "entity", "entry", "event", "garbage", "intent", "key",
+	"ages", "attachment", "chain", "checksums", "comment", "dead letter", "entity", "entry", "event", "garbage", "hold", "intent", "key",
 	"last", "member", "note", "place", "removal", "session", "space", "telling",
 	"trashed attachment", "trashed entity", "trashed space", "usage", "user",
 }

@@ -31,6 +31,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"put", put, nil},
 		{"deletion", deletion, nil},
 		{"trash", trash, nil},
+		{"holds", holding, nil},
 		{"keys", keys, nil},
 		{"sessions", sessions, nil},
 		{"audit", audit, nil},
@@ -94,7 +95,7 @@ func newWorld(t *testing.T, s store.Store) *world {
 	w := &world{
 		T: t, Store: s, ctx: t.Context(),
 		ada: store.User{ID: id(1), FullName: "Ada", IsSuperadmin: true},
-		bob: store.User{ID: id(2), FullName: "Bob"},
+		bob: store.User{ID: id(2), FullName: "Bob", IsRecordsManager: true},
 		eve: store.User{ID: id(3), FullName: "Eve"},
 		// One id in three kinds: they must not be confused.
 		product: entity(store.Product, 10, "a", 0), product2: entity(store.Product, 20, "ab", 0),

@@ -137,7 +137,7 @@ func (w *world) isHidden(a store.Attachment) {
 func (w *world) purgeAll(hours, limit int) (freed [][32]byte, purged store.Usage) {
 	w.Helper()
 	for more := true; more; {
-		some, size, left, err := w.PurgeUntil(w.ctx, w.into(hours).Until, limit)
+		some, size, left, err := w.PurgeUntil(w.ctx, w.into(hours).Until, time.Time{}, limit)
 		w.ok(err)
 		freed, purged, more = append(freed, some...), purged.Plus(size), left
 	}
@@ -753,16 +753,16 @@ var trash = []promise{
 		_, earliest, err := w.TrashSize(w.ctx)
 		w.ok(err)
 		same(w, "the first to end", earliest, w.into(0).Until)
-		freed, purged, more, err := w.PurgeUntil(w.ctx, w.into(0).Until.Add(-time.Second), 10)
+		freed, purged, more, err := w.PurgeUntil(w.ctx, w.into(0).Until.Add(-time.Second), time.Time{}, 10)
 		w.ok(err)
 		same(w, "nothing is due", fmt.Sprint(freed, purged, more), fmt.Sprint([][32]byte(nil), store.Usage{}, false))
-		freed, purged, more, err = w.PurgeUntil(w.ctx, w.into(3).Until, 3)
+		freed, purged, more, err = w.PurgeUntil(w.ctx, w.into(3).Until, time.Time{}, 3)
 		w.ok(err)
 		same(w, "purged", purged, store.Usage{Bytes: 30, Files: 3})
 		same(w, "there is more", more, true)
 		slices.SortFunc(freed, func(a, b [32]byte) int { return int(a[0]) - int(b[0]) })
 		sameList(w, "freed", freed, [][32]byte{content(10), content(11), content(12)})
-		freed, purged, more, err = w.PurgeUntil(w.ctx, w.into(3).Until, 3)
+		freed, purged, more, err = w.PurgeUntil(w.ctx, w.into(3).Until, time.Time{}, 3)
 		w.ok(err)
 		same(w, "the rest", fmt.Sprint(freed, purged, more), fmt.Sprint([][32]byte{content(13)}, store.Usage{Bytes: 10, Files: 1}, false))
 		sameList(w, "what is left", w.trashOf(w.product), files[4:])
@@ -873,7 +873,7 @@ var trash = []promise{
 		w.ok(w.TrashEntity(store.WithEntry(w.ctx, as("meeting.delete")), w.meeting.Parent, true, w.into(0)))
 		w.ok(w.PurgeEntity(store.WithEntry(w.ctx, as("meeting.purge")), w.meeting.Parent))
 		w.removeAll()
-		_, _, _, err = w.PurgeUntil(store.WithEntry(w.ctx, as("trash.purge")), w.into(0).Until, 10)
+		_, _, _, err = w.PurgeUntil(store.WithEntry(w.ctx, as("trash.purge")), w.into(0).Until, time.Time{}, 10)
 		w.ok(err)
 		w.removeAll()
 		list, err := w.Entries(w.ctx, 0, 100)

@@ -21,6 +21,7 @@ type trashModel struct {
 	spaces  map[string]*modelled
 	parents []*modelledParent
 	files   []*modelledFile
+	holds   []store.Hold
 }
 
 // modelled is a space, parent or attachment.
@@ -84,7 +85,7 @@ func (m *trashModel) step() {
 		f = m.files[m.rand.IntN(len(m.files))]
 	}
 	what, got, want := "", error(nil), error(nil)
-	switch n := m.rand.IntN(100); {
+	switch n := m.rand.IntN(110); {
 	case n < 30 || f == nil:
 		what = fmt.Sprint("upload to ", p.entity.Parent)
 		got, want = m.uploadTo(p)
@@ -121,9 +122,16 @@ func (m *trashModel) step() {
 	case n < 97:
 		what = "put " + slug
 		got, want = m.putSlug(slug)
-	default:
+	case n < 100:
 		what = "purge what is due"
 		m.purgeDue()
+	case n < 105:
+		on := [](store.Held){{Space: slug}, {Space: p.entity.Space, Parent: p.entity.Parent}, f.held()}[m.rand.IntN(3)]
+		what = fmt.Sprint("hold ", on)
+		got, want = m.setHold(on)
+	default:
+		what = "lift a hold"
+		m.liftHold()
 	}
 	if !errors.Is(got, want) || want == nil && got != nil {
 		m.Fatalf("%s: got error %v, want %v", what, got, want)
@@ -145,8 +153,54 @@ func (m *trashModel) trashFile(f *modelledFile) (got, want error) {
 	if _, got = m.TrashAttachment(m.ctx, f.ID, d); !f.isLive() || !m.sees(f.parent) {
 		return got, store.ErrNotFound
 	}
+	if m.isHeld(f.held()) {
+		return got, store.ErrHeld
+	}
 	f.trashed = &d
 	return got, nil
+}
+
+// held is what a hold on it is on.
+func (f *modelledFile) held() store.Held {
+	return store.Held{Space: f.parent.entity.Space, Parent: f.Parent, Attachment: f.ID}
+}
+
+// isHeld says whether a hold is on that, on what it is in, or on what it has below.
+func (m *trashModel) isHeld(it store.Held) bool {
+	return slices.ContainsFunc(m.holds, func(h store.Hold) bool {
+		return h.On.Space == it.Space &&
+			(h.On.Parent == store.Parent{} || it.Parent == store.Parent{} || h.On.Parent == it.Parent &&
+				(h.On.Attachment == uuid.Nil || it.Attachment == uuid.Nil || h.On.Attachment == it.Attachment))
+	})
+}
+
+func (m *trashModel) setHold(on store.Held) (got, want error) {
+	h := store.Hold{ID: uuid.Must(uuid.NewV7()), On: on, Reason: "case 4711", ByID: m.bob.ID}
+	set, got := m.SetHold(m.ctx, h)
+	there := m.spaces[on.Space].isLive()
+	for _, p := range m.parents {
+		there = there && (p.entity.Parent != on.Parent || m.sees(p))
+	}
+	for _, f := range m.files {
+		there = there && (f.ID != on.Attachment || f.isLive())
+	}
+	if !there {
+		return got, store.ErrNotFound
+	}
+	same(m.world, "what the hold is on", set.On, on)
+	m.holds = append(m.holds, h)
+	return got, nil
+}
+
+func (m *trashModel) liftHold() {
+	m.Helper()
+	if len(m.holds) == 0 {
+		return
+	}
+	i := m.rand.IntN(len(m.holds))
+	_, err := m.LiftHold(m.ctx, m.holds[i].ID)
+	m.ok(err)
+	m.holds = slices.Delete(m.holds, i, i+1)
 }
 
 func (m *trashModel) restoreFile(f *modelledFile) (got, want error) {
@@ -167,6 +221,9 @@ func (m *trashModel) purgeFile(f *modelledFile) (got, want error) {
 	if _, got = m.PurgeAttachment(m.ctx, f.ID); !f.there || f.trashed == nil || !m.sees(f.parent) {
 		return got, store.ErrNotFound
 	}
+	if m.isHeld(f.held()) {
+		return got, store.ErrHeld
+	}
 	f.there = false
 	return got, nil
 }
@@ -179,6 +236,8 @@ func (m *trashModel) trashParent(p *modelledParent, with bool) (got, want error)
 	switch {
 	case !m.sees(p):
 		return got, store.ErrNotFound
+	case m.isHeld(p.held()):
+		return got, store.ErrHeld
 	case live && !with:
 		return got, store.ErrConflict
 	case len(of) == 0:
@@ -206,8 +265,15 @@ func (m *trashModel) purgeParent(p *modelledParent) (got, want error) {
 	if !p.there || p.trashed == nil || !m.spaces[p.entity.Space].isLive() {
 		return got, store.ErrNotFound
 	}
+	if m.isHeld(p.held()) {
+		return got, store.ErrHeld
+	}
 	m.end(p)
 	return got, nil
+}
+
+func (p *modelledParent) held() store.Held {
+	return store.Held{Space: p.entity.Space, Parent: p.entity.Parent}
 }
 
 // end removes a parent for good.
@@ -249,6 +315,8 @@ func (m *trashModel) trashSlug(slug string, with bool) (got, want error) {
 	switch {
 	case !s.isLive():
 		return got, store.ErrNotFound
+	case m.isHeld(store.Held{Space: slug}):
+		return got, store.ErrHeld
 	case len(live) > 0 && !with:
 		return got, store.ErrConflict
 	case len(live) == 0 && !trashed:
@@ -303,23 +371,38 @@ func (m *trashModel) putSlug(slug string) (got, want error) {
 // purgeDue removes what is due in the middle of the deletions made so far.
 func (m *trashModel) purgeDue() {
 	m.Helper()
-	until := m.into(m.hours).At
+	until, later := m.into(m.hours).At, time.Time{}
+	if m.rand.IntN(2) == 0 {
+		later = until.Add(48 * time.Hour)
+	}
 	for more := true; more; {
-		_, _, left, err := m.PurgeUntil(m.ctx, until, 1+m.rand.IntN(3))
+		_, _, left, err := m.PurgeUntil(m.ctx, until, later, 1+m.rand.IntN(3))
 		m.ok(err)
 		more = left
 	}
-	due := func(is modelled) bool { return is.trashed != nil && !is.trashed.Until.After(until) }
-	for _, f := range m.filesOf(func(f *modelledFile) bool { return due(f.modelled) }) {
+	// isDue says whether something is due and not held; what is held stays.
+	isDue := func(is *modelled, on store.Held) bool {
+		if is.trashed == nil || is.trashed.Until.After(until) {
+			return false
+		}
+		held := m.isHeld(on)
+		if held && !later.IsZero() {
+			d := *is.trashed
+			d.Until = later
+			is.trashed = &d
+		}
+		return !held
+	}
+	for _, f := range m.filesOf(func(f *modelledFile) bool { return isDue(&f.modelled, f.held()) }) {
 		f.there = false
 	}
 	for _, p := range m.parents {
-		if due(p.modelled) {
+		if isDue(&p.modelled, p.held()) {
 			m.end(p)
 		}
 	}
 	for slug, s := range m.spaces {
-		if due(*s) {
+		if isDue(s, store.Held{Space: slug}) {
 			m.endSpace(slug)
 		}
 	}
@@ -358,10 +441,31 @@ func (m *trashModel) compare() {
 	m.ok(err)
 	same(m.world, "size of the trash", size, trash)
 	same(m.world, "the first to end", earliest, m.earliest())
+	same(m.world, "how much in the trash is held", m.heldInTrash(), m.heldIn())
+	holds, err := m.Holds(m.ctx, "", nil, 10_000)
+	m.ok(err)
+	same(m.world, "how many holds there are", len(holds), len(m.holds))
 	all, err := m.AllAttachments(m.ctx, uuid.Nil, 10_000)
 	m.ok(err)
 	same(m.world, "how many there are", len(all), len(m.filesOf(func(*modelledFile) bool { return true })))
 	m.sound()
+}
+
+func (m *trashModel) heldInTrash() store.Usage {
+	m.Helper()
+	sum, err := m.HeldInTrash(m.ctx)
+	m.ok(err)
+	return sum
+}
+
+// heldIn is how much in the trash a hold keeps there. Nothing is held in a space in the trash.
+func (m *trashModel) heldIn() (sum store.Usage) {
+	for _, f := range m.filesOf(func(f *modelledFile) bool { return f.trashed != nil || f.parent.trashed != nil }) {
+		if m.isHeld(f.held()) {
+			sum = sum.Plus(f.Usage())
+		}
+	}
+	return sum
 }
 
 // listed is how much the list of a space's trash has.

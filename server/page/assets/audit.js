@@ -11,6 +11,7 @@ const actions = {
   attachment: ['upload', 'download', 'preview', 'link', 'delete', 'restore', 'purge'],
   session: ['begin', 'end'],
   key: ['create', 'revoke'],
+  hold: ['set', 'lift'],
   directory: ['import'],
   user: ['put', 'delete'],
   space: ['put', 'delete', 'restore', 'purge'],

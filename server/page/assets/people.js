@@ -21,7 +21,7 @@ function everybody() {
     const words = filter.value.trim().toLocaleLowerCase();
     const found = users.filter((u) => u.full_name.toLocaleLowerCase().includes(words));
     clear(list, found.length ? h('ul', { class: 'rows-list' }, found.slice(0, 500).map((u) => h('li', {}, icon('people'),
-      h('a', { class: 'grow', href: `#/operator/people/${u.id}` }, h('bdi', {}, u.full_name)), u.is_superadmin ? h('span', { class: 'badge' }, 'superadmin') : null)))
+      h('a', { class: 'grow', href: `#/operator/people/${u.id}` }, h('bdi', {}, u.full_name)), badges(u))))
       : empty('people', 'Nobody found', words ? 'Nobody has this in their name.' : 'Add somebody, or let your system of record do it.'),
     found.length > 500 ? h('p', { class: 'soft' }, `${count(found.length - 500, 'other')} not shown. Search to find them.`) : null);
   };
@@ -48,6 +48,8 @@ function everybody() {
     h('div', { class: 'search' }, icon('search'), filter), list);
 }
 
+const badges = (u) => [u.is_superadmin && 'superadmin', u.is_records_manager && 'records manager'].filter(Boolean).map((right) => h('span', { class: 'badge' }, right));
+
 function person(app, id) {
   const el = h('section', { 'aria-label': 'Person' }, h('p', { class: 'soft' }, 'Loading…'));
   const user = `/directory/users/${encodeURIComponent(id)}`;
@@ -55,7 +57,7 @@ function person(app, id) {
   (async () => {
     try {
       const u = await api.get(user);
-      clear(el, back, h('h2', { class: 'who' }, h('bdi', {}, u.full_name), u.is_superadmin ? h('span', { class: 'badge' }, 'superadmin') : null),
+      clear(el, back, h('h2', { class: 'who' }, h('bdi', {}, u.full_name), badges(u)),
         h('p', { class: 'soft small' }, h('code', {}, u.id)),
         h('h3', {}, 'Spaces'), memberships(id), h('h3', {}, 'Keys'), keys(`${user}/api-keys`),
         u.id === app.me.id ? null : removal(user, u));

@@ -79,7 +79,7 @@ func (c *checker) compareBuckets(tx *dbfile.Tx) error {
 		c.entities, c.spaceEntities, c.comments,
 		c.keys, c.keyHashes, c.userKeys, c.touches,
 		c.sessions, c.keySessions, c.sessionExpiry,
-		c.audit, c.outbox, c.dead, c.imported, c.removals, c.trashedOnes, c.trashObjects, c.trashUntil, c.trashSpaces, c.trashSum, c.catalog,
+		c.audit, c.outbox, c.dead, c.imported, c.removals, c.trashedOnes, c.trashObjects, c.trashUntil, c.trashSpaces, c.trashSum, c.holds, c.held, c.catalog,
 	} {
 		err := dbfile.Caught(part)
 		if err != nil && !errors.As(err, new(*dbfile.DamageError)) { // it is one of the faults

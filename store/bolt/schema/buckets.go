@@ -47,6 +47,9 @@
 //	trash_until      seconds 0 kind parent id, or seconds and a key of trash_objects   -   what is due first comes first
 //	trash_spaces     slug0 ^seconds and likewise   -  what was deleted last comes first; spaces have an empty slug
 //
+//	holds            id                   JSON (hold.go)
+//	held             slug0 kind parent attachment hold   -   the holds by what they are on; what does not apply is zeros
+//
 //	about            "probe"              -           what Probe writes
 //	                 "log"                position    in its write-ahead log; see package wal
 //	                 "note " name         its value
@@ -91,6 +94,8 @@ var (
 	TrashObjects  = []byte("trash_objects")
 	TrashUntil    = []byte("trash_until")
 	TrashSpaces   = []byte("trash_spaces")
+	Holds         = []byte("holds")
+	Held          = []byte("held")
 	Meta          = []byte("about")
 
 	// Of databases from before there were checksums; see package dbfile.
@@ -113,7 +118,7 @@ var Original = [][]byte{
 }
 
 // Later are the buckets that were added when databases without them were in use.
-var Later = [][]byte{Audit, Outbox, Dead, Checksums, Import, Removals, Staged, Places, Marks, Intents, Garbage, GarbageObject, Trash, TrashObjects, TrashUntil, TrashSpaces}
+var Later = [][]byte{Audit, Outbox, Dead, Checksums, Import, Removals, Staged, Places, Marks, Intents, Garbage, GarbageObject, Trash, TrashObjects, TrashUntil, TrashSpaces, Holds, Held}
 
 // Records are the buckets that are empty in a database of which nothing has been made yet:
 // all but Meta, and those of the catalog of objects.
@@ -122,4 +127,5 @@ var Records = [][]byte{
 	Users, Spaces, Usage, Members, Memberships, Entities, SpaceEntities, Comments,
 	Keys, KeyHashes, UserKeys, Touched, Sessions, KeySessions, SessionExpiry,
 	Audit, Outbox, Dead, Import, Removals, Trash, TrashObjects, TrashUntil, TrashSpaces,
+	Holds, Held,
 }

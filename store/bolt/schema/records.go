@@ -14,14 +14,20 @@ import (
 
 // UserRecord is a user, deleted or not.
 type UserRecord struct {
-	FullName     string `json:"full_name"`
-	IsSuperadmin bool   `json:"superadmin,omitempty"`
-	Deleted      bool   `json:"deleted,omitempty"`
+	FullName         string `json:"full_name"`
+	IsSuperadmin     bool   `json:"superadmin,omitempty"`
+	IsRecordsManager bool   `json:"records,omitempty"`
+	Deleted          bool   `json:"deleted,omitempty"`
 }
 
 // User is the user of the record.
 func (r UserRecord) User(id uuid.UUID) store.User {
-	return store.User{ID: id, FullName: r.FullName, IsSuperadmin: r.IsSuperadmin}
+	return store.User{ID: id, FullName: r.FullName, IsSuperadmin: r.IsSuperadmin, IsRecordsManager: r.IsRecordsManager}
+}
+
+// NewUserRecord is the record of a user.
+func NewUserRecord(u store.User, deleted bool) UserRecord {
+	return UserRecord{FullName: u.FullName, IsSuperadmin: u.IsSuperadmin, IsRecordsManager: u.IsRecordsManager, Deleted: deleted}
 }
 
 // SpaceRecord is a space.
