@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -15,28 +14,18 @@ import (
 
 // hold is a legal hold as the API answers it.
 type hold struct {
-	ID     string `json:"id"`
-	On     held   `json:"on"`
-	Space  string `json:"space"`
-	Reason string `json:"reason"`
-	SetAt  string `json:"set_at"`
-	SetBy  *struct {
-		ID       string `json:"id"`
-		FullName string `json:"full_name"`
-	} `json:"set_by"`
+	ID     string  `json:"id"`
+	On     held    `json:"on"`
+	Space  string  `json:"space"`
+	Reason string  `json:"reason"`
+	SetAt  string  `json:"set_at"`
+	SetBy  *person `json:"set_by"`
 }
 
 // held is what a hold is on; the id of a space is its slug.
 type held struct {
 	Kind string `json:"kind"`
 	ID   string `json:"id"`
-}
-
-func (h hold) setBy() string {
-	if h.SetBy == nil {
-		return "operator"
-	}
-	return remote.Printable(cmp.Or(h.SetBy.FullName, h.SetBy.ID))
 }
 
 // Hold is the group of commands about legal holds.
@@ -134,7 +123,7 @@ func (a *App) holdList() *cobra.Command {
 	}, func(_ context.Context, _ caller, holds []hold) ([][]string, error) {
 		rows := [][]string{{"ID", "SPACE", "ON", "REASON", "SET", "BY"}}
 		for _, h := range holds {
-			rows = append(rows, []string{h.ID, h.Space, h.On.Kind + ":" + h.On.ID, remote.Printable(h.Reason), h.SetAt, h.setBy()})
+			rows = append(rows, []string{h.ID, h.Space, h.On.Kind + ":" + h.On.ID, remote.Printable(h.Reason), h.SetAt, h.SetBy.name()})
 		}
 		return rows, nil
 	})

@@ -24,14 +24,11 @@ type trashed struct {
 		Kind string `json:"kind"`
 		ID   string `json:"id"`
 	} `json:"parent"`
-	Files     int64  `json:"files"`
-	Bytes     int64  `json:"bytes"`
-	DeletedAt string `json:"deleted_at"`
-	DeletedBy *struct {
-		ID       string `json:"id"`
-		FullName string `json:"full_name"`
-	} `json:"deleted_by"`
-	ExpiresAt string `json:"expires_at"`
+	Files     int64   `json:"files"`
+	Bytes     int64   `json:"bytes"`
+	DeletedAt string  `json:"deleted_at"`
+	DeletedBy *person `json:"deleted_by"`
+	ExpiresAt string  `json:"expires_at"`
 }
 
 // path is the address of what is in the trash, without its end.
@@ -62,11 +59,17 @@ func labelOf(kind string) string {
 	return ticket.label
 }
 
-func (t trashed) deletedBy() string {
-	if t.DeletedBy == nil {
+// person is who did something; nil stands for the operator.
+type person struct {
+	ID       string `json:"id"`
+	FullName string `json:"full_name"`
+}
+
+func (p *person) name() string {
+	if p == nil {
 		return "operator"
 	}
-	return remote.Printable(cmp.Or(t.DeletedBy.FullName, t.DeletedBy.ID))
+	return remote.Printable(cmp.Or(p.FullName, p.ID))
 }
 
 // Trash is the group of commands about what was deleted.
@@ -117,7 +120,7 @@ func (a *App) trashList() *cobra.Command {
 		err := eachTrashed(ctx, call, strings.Join(args, ""), func(t trashed) error {
 			list = append(list, t)
 			rows = append(rows, []string{t.Kind, remote.Printable(t.Name), strconv.FormatInt(t.Files, 10), strconv.FormatInt(t.Bytes, 10),
-				remote.Printable(t.DeletedAt), t.deletedBy(), remote.Printable(t.ExpiresAt), remote.Printable(t.ID)})
+				remote.Printable(t.DeletedAt), t.DeletedBy.name(), remote.Printable(t.ExpiresAt), remote.Printable(t.ID)})
 			return nil
 		})
 		switch {

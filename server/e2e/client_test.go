@@ -46,6 +46,21 @@ func (p *process) over(code int, words ...string) result {
 	return wantCode(p.t, code, over(p.t, p.url, p.key, words...))
 }
 
+// commands returns what runs commands, over the network or in the data directory, and returns
+// what they say.
+func (p *process) commands(dir string, overTheNetwork bool) (run func(code int, words ...string) string) {
+	return func(code int, words ...string) string {
+		p.t.Helper()
+		var r result
+		if overTheNetwork {
+			r = p.over(code, words...)
+		} else {
+			r = wantCode(p.t, code, attachd(p.t, append(words, "--data-dir", dir)...))
+		}
+		return r.stdout + r.stderr
+	}
+}
+
 func wantCode(t *testing.T, code int, r result) result {
 	t.Helper()
 	if r.code != code {

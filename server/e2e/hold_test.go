@@ -22,17 +22,8 @@ func TestHoldsAreAddedListedAndLiftedByCommands(t *testing.T) {
 			server.over(0, "user", "add", "Rita", "--records-manager")
 			rita := strings.TrimSpace(server.over(0, "key", "create", "Rita").stdout)
 
-			run := func(code int, words ...string) string {
-				t.Helper()
-				r := wantCode(t, code, attachd(t, append(words, "--data-dir", dir)...))
-				return r.stdout + r.stderr
-			}
+			run := server.commands(dir, how == "over the network")
 			if how == "over the network" {
-				run = func(code int, words ...string) string {
-					t.Helper()
-					r := server.over(code, words...)
-					return r.stdout + r.stderr
-				}
 				// A records manager need not be a member.
 				of := strings.TrimSpace(wantCode(t, 0, over(t, server.url, rita, "hold", "add", "product:"+product, "--reason", "Case 4712")).stdout)
 				wantCode(t, 0, over(t, server.url, rita, "hold", "lift", of))

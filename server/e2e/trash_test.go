@@ -37,17 +37,8 @@ func TestTheTrashIsListedRestoredAndEmptiedByCommands(t *testing.T) {
 			server.over(0, "meeting", "remove", "Monday", "--attachments=delete")
 			id := at[strings.LastIndex(at, "/")+1:]
 
-			run := func(code int, words ...string) string {
-				t.Helper()
-				r := wantCode(t, code, attachd(t, append(words, "--data-dir", dir)...))
-				return r.stdout + r.stderr
-			}
+			run := server.commands(dir, how == "over the network")
 			if how == "over the network" {
-				run = func(code int, words ...string) string {
-					t.Helper()
-					r := server.over(code, words...)
-					return r.stdout + r.stderr
-				}
 				// Those who may restore a file need not be admins.
 				wantCode(t, 0, over(t, server.url, key, "trash", "restore", id))
 				wantCode(t, 0, over(t, server.url, key, "rm", at))
