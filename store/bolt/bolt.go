@@ -199,6 +199,7 @@ func Open(path string, opts Options) (*Store, error) {
 }
 
 func newStore(file *dbfile.File, opts Options) *Store {
+	opts.CommitAfter = cmp.Or(opts.CommitAfter, walTime)
 	b := &Store{
 		file:       file,
 		log:        new(wal.Log),
@@ -211,7 +212,7 @@ func newStore(file *dbfile.File, opts Options) *Store {
 	b.committer = committer{
 		store:   b,
 		stopped: make(chan struct{}),
-		walDue:  time.NewTimer(cmp.Or(opts.CommitAfter, walTime)),
+		walDue:  time.NewTimer(opts.CommitAfter),
 		opts:    opts,
 	}
 	return b

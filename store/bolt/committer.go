@@ -1,7 +1,6 @@
 package bolt
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -380,7 +379,7 @@ func (cm *committer) appendToLog(w *writeTx, whole bool) error {
 		return store.ErrNotStaged
 	}
 	if first {
-		cm.walDue.Reset(cmp.Or(cm.opts.CommitAfter, walTime))
+		cm.walDue.Reset(cm.opts.CommitAfter)
 	}
 	return nil
 }

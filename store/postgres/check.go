@@ -72,7 +72,7 @@ var questions = []string{
 	`select format('Attachment %s in the trash was uploaded by user %s, who is not there.', a.id, a.uploader)
 		from attachd.trash a where not exists (select from attachd.users u where u.id = a.uploader)`,
 	`select format('Attachment %s in the trash was deleted by user %s, who is not there.', a.id, a.deleted_by)
-		from attachd.trash a where a.deleted_by <> '00000000-0000-0000-0000-000000000000' and not exists (select from attachd.users u where u.id = a.deleted_by)`,
+		from attachd.trash a where a.deleted_by <> ` + noID + ` and not exists (select from attachd.users u where u.id = a.deleted_by)`,
 	`select format('Attachment %s in the trash has the content %s, which is in no object.', a.id, encode(a.sha256, 'hex'))
 		from attachd.trash a where not exists (select from attachd.contents c where c.sha256 = a.sha256)`,
 	`select format('Attachment %s is in the trash, but it is there.', a.id) from attachd.trash a join attachd.attachments using (id)`,

@@ -20,7 +20,8 @@ const (
 	holdsLock = directoryLock + 1
 	// knowsHolds is the first version of the schema whose programs know holds.
 	knowsHolds = 3
-	noID       = `'00000000-0000-0000-0000-000000000000'`
+	// noID is the zero id in SQL, which stands for nobody and nothing.
+	noID = `'00000000-0000-0000-0000-000000000000'`
 )
 
 // lockHolds takes the lock of a deletion.

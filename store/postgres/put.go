@@ -219,7 +219,7 @@ func (p *plan) readSpaces(batch *pgx.Batch, slugs []string, kinds []int16, ids [
 	var r removal
 	var in string
 	queueRead(batch, func() { p.removing[r] = in }, []any{&r.space, &r.parent.Kind, &r.parent.ID, &in},
-		`select space, 0::smallint, '00000000-0000-0000-0000-000000000000'::uuid, space from attachd.removals where kind is null and space = any($1::text[])
+		`select space, 0::smallint, `+noID+`::uuid, space from attachd.removals where kind is null and space = any($1::text[])
 			union all
 		select '', kind, parent, space from attachd.removals where kind is not null and (kind, parent) in
 			(select kind, id from unnest($2::smallint[], $3::uuid[]) as named (kind, id))`, slugs, kinds, ids)
@@ -525,7 +525,7 @@ func (p *plan) writeEntities(batch *pgx.Batch) {
 	}
 	if len(ids) > 0 {
 		batch.Queue(`insert into attachd.entities (kind, id, space, name, owner, comments)
-			select kind, id, space, name, nullif(owner, '00000000-0000-0000-0000-000000000000'), comments
+			select kind, id, space, name, nullif(owner, `+noID+`), comments
 				from unnest($1::smallint[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::integer[]) as put (kind, id, space, name, owner, comments)
 			on conflict (kind, id) do update set name = excluded.name, owner = excluded.owner, comments = excluded.comments`,
 			kinds, ids, slugs, names, owners, comments)

@@ -220,7 +220,7 @@ func (tx *change) beginRemoval(m mark) (freed [][32]byte, err error) {
 		return nil, err
 	}
 	return freed, tx.exec(`insert into attachd.removals (space, kind, parent, entry, origin)
-		values ($1, nullif($2::smallint, 0), nullif($3::uuid, '00000000-0000-0000-0000-000000000000'), $4, $5)`,
+		values ($1, nullif($2::smallint, 0), nullif($3::uuid, `+noID+`), $4, $5)`,
 		m.of, int16(m.parent.Kind), m.parent.ID, entry, origin)
 }
 

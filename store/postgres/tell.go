@@ -60,7 +60,7 @@ func (tx *change) tell(m mark, event store.EventType) error {
 	}
 	// The last one is for what comes back: what is uploaded afterwards is not told of.
 	return tx.exec(`insert into attachd.tellings (space, kind, parent, event, origin, last)
-		values ($1, nullif($2::smallint, 0), nullif($3::uuid, '00000000-0000-0000-0000-000000000000'), $4, $5,
+		values ($1, nullif($2::smallint, 0), nullif($3::uuid, `+noID+`), $4, $5,
 			case when $2 = 0 then (select id from attachd.attachments where space = $1 order by id desc limit 1)
 				else (select id from attachd.attachments where kind = $2 and parent = $3 order by id desc limit 1) end)`,
 		m.of, int16(m.parent.Kind), m.parent.ID, string(event), string(origin))

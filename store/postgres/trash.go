@@ -94,7 +94,7 @@ func (tx *change) rest(m mark, was rested, d store.Deletion) error {
 	}
 	err = tx.exec(`insert into attachd.removals (id, space, kind, parent, entry, origin, deleted_at, deleted_by, until,
 			name, owner, comments, quota_bytes, quota_files, auto, bytes, files) overriding system value
-		values (-nextval('attachd.removals_id_seq'), $1, nullif($2::smallint, 0), nullif($3::uuid, '00000000-0000-0000-0000-000000000000'), $4, $5, $6, $7, $8,
+		values (-nextval('attachd.removals_id_seq'), $1, nullif($2::smallint, 0), nullif($3::uuid, `+noID+`), $4, $5, $6, $7, $8,
 			$9, $10, $11, $12, $13, $14, $15, $16)`,
 		m.of, int16(m.parent.Kind), m.parent.ID, entry, origin, d.At, d.ByID, d.Until,
 		was.name, was.owner, was.comments, was.quotaBytes, was.quotaFiles, was.auto, was.files.Bytes, was.files.Files)
