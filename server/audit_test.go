@@ -200,6 +200,29 @@ func TestAnEntrySaysWhoDidWhatToWhat(t *testing.T) {
 	}
 }
 
+func TestAnUploadIsRecordedOnceWhereverItsContentIs(t *testing.T) {
+	t.Parallel()
+	for name, option := range map[string]func(*testing.T) func(*server.Config){
+		"as by default":      func(*testing.T) func(*server.Config) { return func(*server.Config) {} },
+		"in an object store": func(t *testing.T) func(*server.Config) { return inBucket(t, new(bucket)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, option(t))
+			w.play(t, []step{
+				{as: "editor", do: "POST {product}/attachments", form: parts{file("small.txt", "a")}, want: 201, save: "small"},
+				{as: "editor", do: "POST {product}/attachments", form: parts{file("large.txt", strings.Repeat("a", 2<<20))}, want: 201, save: "large"},
+				{as: "editor", do: "DELETE /catalog/attachments/{small}", want: 200},
+				{as: "editor", do: "DELETE /catalog/attachments/{large}", want: 200},
+			})
+			for _, action := range []string{"attachment.upload", "attachment.delete"} {
+				if list := w.auditLog(t, "?action="+action); len(list) != 2 {
+					t.Errorf("of two files, the log has %d entries %s: %+v", len(list), action, list)
+				}
+			}
+		})
+	}
+}
+
 // ASVS 16.3.2
 func TestWhatIsDeniedIsRecorded(t *testing.T) {
 	t.Parallel()

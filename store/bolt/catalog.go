@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"attachd/blobs"
+	"attachd/store"
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
 )
@@ -46,10 +47,21 @@ func (b *Store) Catalog(ctx context.Context) (*Catalog, error) {
 	return c, err
 }
 
+// update is Store.update for a change that has no entry in the audit log. It may be made for
+// another change, such as an upload, whose entry the context has.
+func (c *Catalog) update(ctx context.Context, apply func(*writeTx) error) error {
+	return c.Store.update(store.WithEntry(ctx, nil), apply)
+}
+
+// updateSoon is Store.updateSoon as update is Store.update.
+func (c *Catalog) updateSoon(ctx context.Context, apply func(*writeTx) error) error {
+	return c.Store.updateSoon(store.WithEntry(ctx, nil), nil, apply)
+}
+
 // Intend implements blobs.Catalog.
 func (c *Catalog) Intend(ctx context.Context, objects []blobs.Object) error {
 	since := schema.EncodeSeconds(c.now().Unix())
-	err := c.updateSoon(ctx, nil, func(tx *writeTx) error {
+	err := c.updateSoon(ctx, func(tx *writeTx) error {
 		for _, o := range objects {
 			tx.Put(schema.Intents, schema.ObjectKey(o), since)
 		}
@@ -73,7 +85,7 @@ func (c *Catalog) counted(err error, intended, garbage int) error {
 func (c *Catalog) Settle(ctx context.Context, places []blobs.Place) error {
 	since := schema.EncodeSeconds(c.now().Unix())
 	var replaced int
-	err := c.updateSoon(ctx, nil, func(tx *writeTx) error {
+	err := c.updateSoon(ctx, func(tx *writeTx) error {
 		old := map[blobs.Ref]blobs.Object{}
 		for _, p := range places {
 			if !tx.Has(schema.Intents, schema.ObjectKey(p.Object)) {
